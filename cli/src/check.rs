@@ -1,0 +1,244 @@
+//! `holdfast check`: asks for a comparison of the three replicas and shows what differs where.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use holdfast_proto::control::check_event::Event;
+use holdfast_proto::control::{CheckDifference, CheckProgress, CheckRequest, CheckVerdict};
+use serde_json::json;
+
+use crate::error::Result;
+use crate::local::{Daemon, Target, block_on};
+use crate::output;
+use crate::words::{bytes, count};
+
+/// Between two events lies the reading of a few MiB on each node.
+const EVENT_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct Check {
+    /// One JSON document at the end instead of text
+    #[arg(long)]
+    json: bool,
+    /// Stop after so many ranges of keys and blocks
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    max_ranges: u64,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// What the comparison came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Same,
+    Different,
+    /// No difference seen, but not everything was compared.
+    Incomplete,
+}
+
+impl Outcome {
+    fn of(verdict: &CheckVerdict, differences: &[CheckDifference]) -> Self {
+        if verdict.differences > 0 || !differences.is_empty() {
+            Self::Different
+        } else if !verdict.not_checked.is_empty() {
+            Self::Incomplete
+        } else if verdict.same {
+            Self::Same
+        } else {
+            Self::Different
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Different => "different",
+            Self::Incomplete => "incomplete",
+        }
+    }
+
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Same => 0,
+            Self::Different => 1,
+            Self::Incomplete => 2,
+        }
+    }
+}
+
+impl Check {
+    pub fn run(self) -> Result<ExitCode> {
+        block_on(async {
+            let daemon = Daemon::connect(self.target.resolve()?).await?;
+            let mut client = daemon.client();
+            let request = CheckRequest {
+                max_ranges: self.max_ranges,
+            };
+            let mut events = daemon.answer(EVENT_WITHIN, client.check(request)).await?;
+            let mut differences = Vec::new();
+            loop {
+                match daemon
+                    .next(EVENT_WITHIN, &mut events)
+                    .await
+                    .inspect_err(|_| output::progress(""))?
+                    .event
+                {
+                    Some(Event::Progress(progress)) => output::progress(&progress_line(&progress)),
+                    Some(Event::Difference(difference)) => {
+                        output::progress("");
+                        if !self.json {
+                            output::print(&difference_lines(&difference))?;
+                        }
+                        differences.push(difference);
+                    }
+                    Some(Event::Verdict(verdict)) => {
+                        output::progress("");
+                        let outcome = Outcome::of(&verdict, &differences);
+                        let text = if self.json {
+                            format!("{:#}\n", verdict_json(outcome, &verdict, &differences))
+                        } else {
+                            verdict_lines(outcome, &verdict)
+                        };
+                        output::print(&text)?;
+                        return Ok(ExitCode::from(outcome.exit_code()));
+                    }
+                    // Of a newer daemon.
+                    None => {}
+                }
+            }
+        })
+    }
+}
+
+fn progress_line(progress: &CheckProgress) -> String {
+    let of = bytes(progress.bytes_total);
+    format!(
+        "compared {} of {of}, {}",
+        bytes(progress.bytes),
+        count(progress.inodes, "inode")
+    )
+}
+
+fn difference_lines(difference: &CheckDifference) -> String {
+    let path = if difference.path.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", difference.path)
+    };
+    let odd = match difference.odd_one_out.as_str() {
+        "" => "no two nodes agree".to_owned(),
+        odd => format!("{odd} is the odd one out"),
+    };
+    format!(
+        "differs: {}{path}: {odd} [{}]\n",
+        difference.what,
+        difference.groups.join(" | ")
+    )
+}
+
+fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
+    let compared = format!(
+        "{} of data read from disk on each node and {} of metadata, at log index {}",
+        bytes(verdict.bytes),
+        count(verdict.keys, "key"),
+        verdict.at_index
+    );
+    let mut text = match outcome {
+        Outcome::Same => format!("same: {compared}\n"),
+        Outcome::Different => format!(
+            "different: {} in {compared}\n  Don't switch over to a node that is the odd one out. Stop it, wipe its \
+             store and let it join again.\n",
+            count(verdict.differences, "difference")
+        ),
+        Outcome::Incomplete => format!("incomplete: no difference found in {compared}\n"),
+    };
+    for node in &verdict.not_checked {
+        text += &format!("  not checked: {node}\n");
+    }
+    if outcome == Outcome::Incomplete {
+        text += "  Bring these nodes back (`holdfast status` says what they lack), then check again.\n";
+    }
+    text
+}
+
+fn verdict_json(outcome: Outcome, verdict: &CheckVerdict, differences: &[CheckDifference]) -> serde_json::Value {
+    let list: Vec<_> = differences
+        .iter()
+        .map(|difference| {
+            json!({
+                "what": difference.what,
+                "path": (!difference.path.is_empty()).then_some(&difference.path),
+                "groups": difference.groups,
+                "odd_one_out": (!difference.odd_one_out.is_empty()).then_some(&difference.odd_one_out),
+            })
+        })
+        .collect();
+    json!({
+        "verdict": outcome.word(),
+        "same": outcome == Outcome::Same,
+        "at_index": verdict.at_index,
+        "bytes": verdict.bytes,
+        "keys": verdict.keys,
+        "difference_count": verdict.differences,
+        "differences": list,
+        "not_checked": verdict.not_checked,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(same: bool, differences: u64, not_checked: &[&str]) -> CheckVerdict {
+        let not_checked = not_checked.iter().map(ToString::to_string).collect();
+        CheckVerdict {
+            same,
+            differences,
+            not_checked,
+            at_index: 42,
+            bytes: 1 << 30,
+            keys: 7,
+        }
+    }
+
+    #[test]
+    fn outcomes() {
+        assert_eq!(Outcome::of(&verdict(true, 0, &[]), &[]), Outcome::Same);
+        assert_eq!(Outcome::of(&verdict(false, 1, &[]), &[]), Outcome::Different);
+        assert_eq!(Outcome::of(&verdict(false, 1, &["n3: down"]), &[]), Outcome::Different);
+        assert_eq!(Outcome::of(&verdict(true, 0, &["n3: down"]), &[]), Outcome::Incomplete);
+        assert_eq!(Outcome::of(&verdict(false, 0, &[]), &[]), Outcome::Different);
+    }
+
+    #[test]
+    fn a_difference_names_the_odd_one() {
+        let difference = CheckDifference {
+            what: "data of inode 17 at 4096, 4096 bytes".into(),
+            path: "pbx/a.wav".into(),
+            groups: vec!["n1+n3".into(), "n2".into()],
+            odd_one_out: "n2".into(),
+        };
+        let line = difference_lines(&difference);
+        for part in ["inode 17", "pbx/a.wav", "n2 is the odd one out", "n1+n3 | n2"] {
+            assert!(line.contains(part), "{line}");
+        }
+        let json = verdict_json(Outcome::Different, &verdict(false, 1, &[]), &[difference]);
+        assert_eq!(json["same"], false);
+        assert_eq!(json["differences"][0]["odd_one_out"], "n2");
+        let none = CheckDifference {
+            what: "metadata".into(),
+            ..CheckDifference::default()
+        };
+        assert!(difference_lines(&none).contains("no two nodes agree"));
+    }
+
+    #[test]
+    fn an_incomplete_check_says_who_is_missing() {
+        let text = verdict_lines(Outcome::Incomplete, &verdict(true, 0, &["n3: not reached"]));
+        assert!(
+            text.contains("not checked: n3: not reached") && text.contains("holdfast status"),
+            "{text}"
+        );
+    }
+}

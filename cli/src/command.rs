@@ -1,0 +1,72 @@
+//! The subcommands, and the exit code of each when it fails.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::{check, export, init, serve, status, switchover, validate};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make the configuration folders of a new cluster, with certificates
+    Init(init::Init),
+    /// Run the daemon of this node, with the mount
+    Serve {
+        /// This node's configuration
+        #[arg(long, value_name = "FILE", default_value = holdfast_config::defaults::CONFIG_FILE)]
+        config: PathBuf,
+    },
+    /// Show who is active, how each node does and what needs attention
+    ///
+    /// Exit code: 0 a node is active and reachable, 1 none is, 2 no daemon answered.
+    Status(status::Status),
+    /// Compare the three replicas, while they are in use
+    ///
+    /// Exit code: 0 all the same, 1 they differ, 2 could not check all of them.
+    Check(check::Check),
+    /// Move the active role to another node, in order
+    Switchover(switchover::Switchover),
+    /// Work on configuration files
+    #[command(subcommand)]
+    Config(Config),
+    /// Copy a stopped node's store to a plain directory tree; needs no cluster
+    Export {
+        /// The stopped node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The directory to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Config {
+    /// Check a configuration, with the certificate and the key that it names
+    Validate { file: PathBuf },
+}
+
+impl Command {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Init(init) => init.run()?,
+            Self::Serve { config } => serve::run(holdfast_config::load(&config)?)?,
+            Self::Status(status) => return Ok(status.run()?),
+            Self::Check(check) => return Ok(check.run()?),
+            Self::Switchover(switchover) => switchover.run()?,
+            Self::Config(Config::Validate { file }) => validate::run(&file)?,
+            // Rescuing data must not depend on a certificate that is still in force.
+            Self::Export { config, out } => export::run(&holdfast_config::load_without_keys(&config)?, &out)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// For `status` and `check`, 1 is an answer: not to have got one is 2.
+    pub fn failure_code(&self) -> u8 {
+        match self {
+            Self::Status(_) | Self::Check(_) => 2,
+            _ => 1,
+        }
+    }
+}

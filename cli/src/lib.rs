@@ -1,0 +1,18 @@
+//! The operator's command and the daemon's composition root; `main.rs` only starts it.
+//!
+//! One module a subcommand. What a subcommand prints for people is decided here and nowhere else; what is
+//! true about the cluster is the daemon's to say.
+
+pub mod check;
+pub mod clock;
+pub mod command;
+pub mod error;
+pub mod export;
+pub mod init;
+pub mod local;
+pub mod output;
+pub mod serve;
+pub mod status;
+pub mod switchover;
+pub mod validate;
+pub mod words;

@@ -1,0 +1,81 @@
+//! vip-agent follows the lease here, and its reports come in.
+
+use super::shared::Shared;
+use holdfast_proto::control::agent_server::Agent;
+use holdfast_proto::control::{self, AgentReport, LeaseFacts};
+use holdfast_replicator::clock::unix_ms;
+use holdfast_replicator::roles::Role;
+use holdfast_replicator::view::View;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+pub(super) struct AgentService(pub(super) Arc<Shared>);
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    type FollowStream = ReceiverStream<Result<LeaseFacts, Status>>;
+
+    async fn follow(&self, request: Request<Streaming<AgentReport>>) -> Result<Response<Self::FollowStream>, Status> {
+        let (facts, stream) = mpsc::channel(8);
+        tracing::info!("vip-agent is connected");
+        tokio::spawn(receive(self.0.clone(), request.into_inner()));
+        tokio::spawn(send(self.0.clone(), facts));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+async fn receive(shared: Arc<Shared>, mut reports: Streaming<AgentReport>) {
+    while let Ok(Some(report)) = reports.message().await {
+        {
+            let mut inner = shared.inner();
+            inner.agent = Some(report);
+            inner.agent_gone_since = None;
+        }
+        shared.tell_agent_facts();
+    }
+    {
+        let mut inner = shared.inner();
+        inner.agent = None;
+        inner.agent_gone_since = Some(unix_ms());
+    }
+    tracing::warn!("vip-agent is gone");
+    shared.tell_agent_facts();
+}
+
+async fn send(shared: Arc<Shared>, facts: mpsc::Sender<Result<LeaseFacts, Status>>) {
+    let mut view = shared.handle.view();
+    loop {
+        let now = lease_facts(&shared, &view.borrow_and_update().clone());
+        if facts.send(Ok(now)).await.is_err() || view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn lease_facts(shared: &Shared, view: &View) -> LeaseFacts {
+    let (role, grace_until_ms) = match view.role {
+        Role::None => (control::Role::Standby, 0),
+        Role::Promoting { .. } => (control::Role::Promoting, 0),
+        Role::Active { .. } => (control::Role::Active, 0),
+        Role::Suspended { grace_until_ms, .. } => (control::Role::Suspended, grace_until_ms),
+        Role::Lost { .. } => (control::Role::Lost, 0),
+        Role::HandOver { .. } => (control::Role::Handover, 0),
+    };
+    LeaseFacts {
+        node: shared.node().name.clone(),
+        role: role.into(),
+        term: if view.role == Role::None {
+            view.term
+        } else {
+            view.role.term()
+        },
+        lease_until_ms: view.lease_until_ms,
+        vip_not_before_ms: view.vip_not_before_ms,
+        writable: matches!(view.role, Role::Active { .. } | Role::HandOver { .. }),
+        active: shared.active().unwrap_or_default(),
+        grace_until_ms,
+        mount_path: shared.config.mount.path.display().to_string(),
+    }
+}

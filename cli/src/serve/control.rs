@@ -1,0 +1,118 @@
+//! The operator's questions and orders.
+
+use super::shared::Shared;
+use super::{check, peers, status};
+use holdfast_proto::control::control_client::ControlClient;
+use holdfast_proto::control::control_server::Control;
+use holdfast_proto::control::{
+    CheckEvent, CheckRequest, ClusterStatus, ClusterStatusRequest, NodeStatus, NodeStatusRequest, SwitchoverEvent,
+    SwitchoverRequest,
+};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+#[derive(Clone)]
+pub(super) struct ControlService(pub(super) Arc<Shared>);
+
+type Events<T> = ReceiverStream<Result<T, Status>>;
+
+impl ControlService {
+    /// A client of the active node, if that is another one.
+    fn elsewhere(&self) -> Result<Option<ControlClient<tonic::transport::Channel>>, Status> {
+        let active = self
+            .0
+            .active()
+            .ok_or_else(|| Status::unavailable("no node is active: `holdfast status` says why"))?;
+        if active == self.0.node().name {
+            return Ok(None);
+        }
+        let node = self.0.config.cluster.nodes.iter().find(|node| node.name == active);
+        let node = node.ok_or_else(|| Status::internal("the active node isn't in this node's configuration"))?;
+        let channel = peers::channel(&self.0, node).map_err(|error| Status::internal(format!("{error:#}")))?;
+        Ok(Some(ControlClient::new(channel)))
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    type CheckStream = Events<CheckEvent>;
+    type SwitchoverStream = Events<SwitchoverEvent>;
+
+    async fn get_node_status(&self, _: Request<NodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
+        Ok(Response::new(status::node(&self.0)))
+    }
+
+    async fn get_cluster_status(&self, _: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatus>, Status> {
+        Ok(Response::new(status::cluster(&self.0)))
+    }
+
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        let (events, stream) = mpsc::channel(64);
+        match self.elsewhere()? {
+            None => {
+                tokio::spawn(check::run(self.0.clone(), request.into_inner(), events));
+            }
+            Some(mut active) => forward(active.check(request.into_inner()).await?.into_inner(), events),
+        }
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn switchover(
+        &self,
+        request: Request<SwitchoverRequest>,
+    ) -> Result<Response<Self::SwitchoverStream>, Status> {
+        let (events, stream) = mpsc::channel(64);
+        match self.elsewhere()? {
+            None => {
+                tokio::spawn(switchover(self.0.clone(), request.into_inner().to, events));
+            }
+            Some(mut active) => forward(active.switchover(request.into_inner()).await?.into_inner(), events),
+        }
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Passes on what the active node says.
+fn forward<T: Send + 'static>(mut from: tonic::Streaming<T>, to: mpsc::Sender<Result<T, Status>>) {
+    tokio::spawn(async move {
+        loop {
+            let event = match from.message().await {
+                Ok(Some(event)) => Ok(event),
+                Ok(None) => return,
+                Err(status) => Err(status),
+            };
+            let last = event.is_err();
+            if to.send(event).await.is_err() || last {
+                return;
+            }
+        }
+    });
+}
+
+async fn switchover(shared: Arc<Shared>, to: String, events: mpsc::Sender<Result<SwitchoverEvent, Status>>) {
+    let step = |step: String| {
+        Ok(SwitchoverEvent {
+            step,
+            done: false,
+            active: String::new(),
+        })
+    };
+    let from = shared.node().name.clone();
+    let _ = events
+        .send(step(format!(
+            "{from}: stopping the PBX in order and releasing the address"
+        )))
+        .await;
+    let to = Some(to).filter(|to| !to.is_empty());
+    let last = match shared.handle.hand_over(to).await {
+        Ok(active) => Ok(SwitchoverEvent {
+            step: format!("{active} has taken the active role"),
+            done: true,
+            active,
+        }),
+        Err(why) => Err(Status::failed_precondition(why)),
+    };
+    let _ = events.send(last).await;
+}

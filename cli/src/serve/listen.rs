@@ -1,0 +1,74 @@
+//! Opens the two doors of control: the Unix socket for this machine, the control port for the peers.
+
+use super::agent::AgentService;
+use super::control::ControlService;
+use super::shared::Shared;
+use anyhow::Context as _;
+use holdfast_proto::control::agent_server::AgentServer;
+use holdfast_proto::control::control_server::ControlServer;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+pub(super) struct Servers {
+    tasks: Vec<JoinHandle<()>>,
+    socket: std::path::PathBuf,
+}
+
+impl Servers {
+    pub(super) fn stop(self) {
+        for task in self.tasks {
+            task.abort();
+        }
+        let _ = std::fs::remove_file(self.socket);
+    }
+}
+
+pub(super) async fn start(shared: &Arc<Shared>) -> anyhow::Result<Servers> {
+    let socket = shared.config.socket.clone();
+    let local = unix(&socket).with_context(|| format!("opening the control socket {}", socket.display()))?;
+    let address = shared.node().control();
+    let remote = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening for control on {address}"))?;
+    let tls = &shared.config.tls;
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?))
+        .client_ca_root(Certificate::from_pem(read(&tls.ca)?));
+    let control = ControlServer::new(ControlService(shared.clone()));
+    let local = Server::builder()
+        .add_service(control.clone())
+        .add_service(AgentServer::new(AgentService(shared.clone())))
+        .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(local));
+    let remote = Server::builder()
+        .tls_config(tls)?
+        .add_service(control)
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(remote));
+    let run = |what: &'static str, ended: Result<(), tonic::transport::Error>| {
+        if let Err(error) = ended {
+            tracing::error!(%error, what, "a control server ended");
+        }
+    };
+    let tasks = vec![
+        tokio::spawn(async move { run("Unix socket", local.await) }),
+        tokio::spawn(async move { run("control port", remote.await) }),
+    ];
+    Ok(Servers { tasks, socket })
+}
+
+/// Replaces a socket that a dead daemon left; the store's lock has made sure that none is alive.
+fn unix(path: &Path) -> std::io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

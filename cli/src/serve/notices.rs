@@ -1,0 +1,158 @@
+//! What an operator should know of this node: what is wrong, since when, what happens next, what to do.
+
+use super::shared::Shared;
+use holdfast_proto::control::{AgentReport, Notice};
+use holdfast_replicator::clock::unix_ms;
+use holdfast_replicator::roles::Role;
+use holdfast_replicator::view::View;
+
+fn notice(what: String, advice: &str, since_unix_ms: u64, serious: bool) -> Notice {
+    Notice {
+        what,
+        advice: advice.into(),
+        since_unix_ms,
+        serious,
+    }
+}
+
+/// A moment of CLOCK_BOOTTIME as wall time.
+fn wall(moment_ms: u64, now_ms: u64) -> u64 {
+    unix_ms().saturating_sub(now_ms.saturating_sub(moment_ms))
+}
+
+pub(super) fn of(
+    shared: &Shared,
+    view: &View,
+    agent: Option<&AgentReport>,
+    mount_fault: Option<(String, u64)>,
+    agent_gone: Option<u64>,
+    now: u64,
+) -> Vec<Notice> {
+    let mut found = Vec::new();
+    if let Some(why) = &view.halted {
+        found.push(notice(format!("applying the log stopped: {why}"), "This node serves nothing until it is repaired: save its log output, move its store away and let it join again.", 0, true));
+    }
+    if let Some((why, since)) = mount_fault {
+        found.push(notice(
+            format!("the mount failed: {why}"),
+            "It is tried again twice a second; until it works this node can't take over.",
+            since,
+            true,
+        ));
+    }
+    if agent.is_none() && shared.needs_agent() {
+        found.push(notice(
+            "vip-agent isn't connected".into(),
+            "Start it (`systemctl start vip-agent`): without it this node can't take over.",
+            agent_gone.unwrap_or(0),
+            true,
+        ));
+    }
+    if let Role::Suspended { grace_until_ms, .. } = view.role {
+        let left = grace_until_ms.saturating_sub(now);
+        found.push(notice(
+            format!("no majority answers: requests wait, the address is released, the PBX is left running for {:.1} s more", left as f64 / 1000.0),
+            "If a majority is back by then everything goes on here; else this node stops the PBX, and the other side elects a new active node.",
+            0,
+            true,
+        ));
+    }
+    if view.full {
+        found.push(notice(
+            "the disk of this node or of the better standby is below its reserve: writes answer \"no space left\""
+                .into(),
+            "Remove files, or enlarge the volume that holds the store; deleting still works.",
+            0,
+            true,
+        ));
+    }
+    if view.forgetful {
+        found.push(notice(
+            "this node stopped without a clean end and isn't yet sure to hold all that it had received".into(),
+            "It takes no part in elections until it has caught up with an active node, or until all three nodes are here.",
+            0,
+            false,
+        ));
+    }
+    if let Some(since) = view.durable_alone_ms {
+        found.push(notice(
+            "after a crash of several nodes the durable logs alone decided, without the third node".into(),
+            "What was written in the last moment before the crash and never synced may be missing: files being written then.",
+            wall(since, now),
+            true,
+        ));
+    }
+    if view.rotten_blocks > 0 {
+        found.push(notice(
+            format!(
+                "{} blocks on this node's disk didn't have their checksum",
+                view.rotten_blocks
+            ),
+            "Reads of them fail here. `holdfast check` names them; look at the disk's health.",
+            0,
+            true,
+        ));
+    }
+    for id in &view.left_behind {
+        found.push(notice(
+            format!("{} fell behind what the log still holds", shared.name_of(*id)),
+            "It can't catch up by itself: stop it, move its store away, and seed it anew.",
+            0,
+            true,
+        ));
+    }
+    for (id, peer) in &view.peers {
+        if peer.strange {
+            found.push(notice(
+                format!(
+                    "{} came back with another store than before; what it says is ignored",
+                    shared.name_of(*id)
+                ),
+                "Its disk was replaced or its store moved. Bring the old store back, or join it as a new member.",
+                0,
+                true,
+            ));
+        }
+        if let Some((why, since)) = &peer.down {
+            found.push(notice(
+                format!("no replication to {}: {why}", shared.name_of(*id)),
+                "It is tried again twice a second.",
+                wall(*since, now),
+                false,
+            ));
+        }
+    }
+    if let Some(step) = &view.handover {
+        found.push(notice(
+            format!("a planned switch is under way: {step}"),
+            "It ends by itself.",
+            0,
+            false,
+        ));
+    }
+    found.extend(agent.map(|report| report.notices.clone()).unwrap_or_default());
+    found
+}
+
+pub(super) fn cannot_take_over(
+    shared: &Shared,
+    view: &View,
+    agent: Option<&AgentReport>,
+    mount_fault: Option<&(String, u64)>,
+) -> Vec<String> {
+    let mut because = Vec::new();
+    match agent {
+        None if shared.needs_agent() => because.push("vip-agent isn't connected".into()),
+        Some(report) if !report.eligible => because.extend(report.not_eligible_because.clone()),
+        _ => {}
+    }
+    because.extend(mount_fault.map(|(why, _)| format!("the mount failed: {why}")));
+    because.extend(view.halted.as_ref().map(|_| "applying the log stopped".into()));
+    if view.forgetful {
+        because.push("it is catching up after a stop without a clean end".into());
+    }
+    if view.store_free > 0 && view.store_free < view.reserve {
+        because.push("its disk is below the reserve".into());
+    }
+    because
+}

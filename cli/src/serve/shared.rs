@@ -1,0 +1,126 @@
+//! What the parts of the daemon share: configuration, the replicator's handle, the mount, the agent's last
+//! report, what the peers said last.
+
+use holdfast_config::{Config, Node};
+use holdfast_fuse_mount::Mounted;
+use holdfast_proto::control::{AgentReport, NodeStatus};
+use holdfast_replicator::clock::unix_ms;
+use holdfast_replicator::roles::Role;
+use holdfast_replicator::view::View;
+use holdfast_replicator::{AgentFacts, Handle};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) handle: Handle,
+    pub(super) started_ms: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) mount: Option<(MountKind, Arc<Mounted>)>,
+    pub(super) mount_fault: Option<(String, u64)>,
+    /// The connected agent's last report; none while it isn't connected.
+    pub(super) agent: Option<AgentReport>,
+    pub(super) agent_gone_since: Option<u64>,
+    /// Per peer's name: its last answer and when it came.
+    pub(super) peers: BTreeMap<String, (NodeStatus, u64)>,
+    /// Per peer's name: why it doesn't answer.
+    pub(super) silent: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MountKind {
+    Active,
+    Standby,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, handle: Handle) -> Self {
+        let inner = Inner {
+            agent_gone_since: Some(unix_ms()),
+            ..Inner::default()
+        };
+        Self {
+            config,
+            handle,
+            started_ms: unix_ms(),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Held for a few assignments only, never across I/O or an await.
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic under the lock")
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.config.cluster.nodes[self.config.this]
+    }
+
+    pub(super) fn name_of(&self, id: u64) -> String {
+        let node = usize::try_from(id)
+            .ok()
+            .and_then(|id| self.config.cluster.nodes.get(id.checked_sub(1)?));
+        node.map_or_else(String::new, |node| node.name.clone())
+    }
+
+    pub(super) fn view(&self) -> View {
+        self.handle.view().borrow().clone()
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.view().role, Role::Active { .. })
+    }
+
+    /// Name of the node that serves, as far as this one knows.
+    pub(super) fn active(&self) -> Option<String> {
+        let view = self.view();
+        match view.role {
+            Role::Active { .. } | Role::HandOver { .. } => Some(self.node().name.clone()),
+            _ => view.leader.map(|id| self.name_of(id)),
+        }
+    }
+
+    pub(super) fn needs_agent(&self) -> bool {
+        self.config.vip.is_some() || !self.config.units.is_empty()
+    }
+
+    /// Tells the loop what the agent says and whether this machine can mount.
+    pub(super) fn tell_agent_facts(&self) {
+        let inner = self.inner();
+        let mountable = inner.mount_fault.is_none();
+        let facts = match &inner.agent {
+            None => AgentFacts {
+                connected: false,
+                eligible: mountable,
+                ..AgentFacts::default()
+            },
+            Some(report) => AgentFacts {
+                connected: true,
+                eligible: report.eligible && mountable,
+                released_term: report.released_term,
+                vip_held: report.vip_held,
+                units_healthy: report.units_healthy_unix_ms > 0,
+            },
+        };
+        drop(inner);
+        self.handle.agent(facts);
+    }
+
+    pub(super) async fn end_mount(&self) {
+        let mount = self.inner().mount.take();
+        if let Some((_, mount)) = mount {
+            let _ = tokio::task::spawn_blocking(move || end(mount)).await;
+        }
+    }
+}
+
+/// Ends a mount that nobody else holds any more.
+pub(super) fn end(mount: Arc<Mounted>) {
+    if let Some(mount) = Arc::into_inner(mount) {
+        mount.end();
+    }
+}

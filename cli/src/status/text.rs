@@ -1,0 +1,193 @@
+//! Status for people: a compact table, then sentences.
+
+use holdfast_proto::control::{ClusterStatus, Role};
+
+use super::explain::{self, reached};
+use super::table::table;
+use super::view::{Cluster, Node, phases};
+use crate::clock::Clock;
+use crate::words;
+
+pub fn text(status: &ClusterStatus, clock: &Clock) -> String {
+    let cluster = Cluster::of(status);
+    [
+        head(&cluster),
+        nodes(&cluster),
+        readiness(&cluster, clock),
+        last_failover(&cluster, clock),
+        attention(&cluster, clock),
+    ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
+    .join("\n")
+}
+
+fn head(cluster: &Cluster<'_>) -> String {
+    let status = cluster.status;
+    let active = match cluster.active() {
+        Some(node) => format!("{} is active", node.name),
+        None if status.active.is_empty() => "no node is active".to_owned(),
+        None => format!("{} was active and isn't now, or can't be reached", status.active),
+    };
+    let why = if status.why.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", status.why)
+    };
+    let vip = match (status.vip.as_str(), cluster.vip_holders().as_slice()) {
+        ("", _) => "no VIP is configured".to_owned(),
+        (vip, []) => format!("VIP {vip} is on no node that can be reached"),
+        (vip, holders) => format!("VIP {vip} on {}", holders.join(" and ")),
+    };
+    format!(
+        "Cluster {}, term {}, as {} sees it\n{active}{why}\n{vip}\n",
+        status.cluster, status.term, status.asked
+    )
+}
+
+fn nodes(cluster: &Cluster<'_>) -> String {
+    let head = [
+        "NODE",
+        "ADDRESS",
+        "ROLE",
+        "TERM",
+        "COMMITTED",
+        "DURABLE",
+        "APPLIED",
+        "BEHIND",
+        "VIP",
+        "MOUNT",
+        "PBX",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(cluster.nodes.iter().map(row));
+    table(&rows, &[3, 4, 5, 6])
+}
+
+fn row(node: &Node<'_>) -> Vec<String> {
+    let status = &node.status;
+    let heard = node.reachable || node.last_heard_unix_ms > 0;
+    let number = |number: u64| if heard { number.to_string() } else { "-".to_owned() };
+    // What is only last known isn't shown as if it were so.
+    let now = |text: String| if node.reachable { text } else { "-".to_owned() };
+    let behind = match node.role {
+        Role::Active | Role::Handover => "-".to_owned(),
+        _ => now(words::behind(status.lag_bytes, status.lag_ms)),
+    };
+    let mount = match (status.mounted, status.writable) {
+        (_, true) => "serving",
+        (true, false) => "mounted",
+        (false, false) => "no",
+    };
+    vec![
+        node.name.to_owned(),
+        node.address.to_owned(),
+        words::role(node.role).to_owned(),
+        number(status.term),
+        number(status.committed),
+        number(status.durable),
+        number(status.applied),
+        behind,
+        now(if node.holds_vip() {
+            "yes".to_owned()
+        } else {
+            "no".to_owned()
+        }),
+        now(mount.to_owned()),
+        now(units(node)),
+    ]
+}
+
+/// `healthy`, `stopped`, or each unit with its state where they differ.
+fn units(node: &Node<'_>) -> String {
+    let Some(agent) = node.agent() else {
+        return "no vip-agent".to_owned();
+    };
+    let [first, others @ ..] = agent.units.as_slice() else {
+        return "none".to_owned();
+    };
+    if others.iter().all(|unit| unit.state == first.state) {
+        return first.state.clone();
+    }
+    agent
+        .units
+        .iter()
+        .map(|unit| format!("{} {}", unit.name, unit.state))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn readiness(cluster: &Cluster<'_>, clock: &Clock) -> String {
+    let active = cluster.active().map(|node| node.name);
+    let mut text = String::from("Could take over\n");
+    for node in cluster.nodes.iter().filter(|node| Some(node.name) != active) {
+        text += &format!("  {}: {}\n", node.name, could_take_over(node, clock));
+    }
+    text
+}
+
+fn could_take_over(node: &Node<'_>, clock: &Clock) -> String {
+    if !node.reachable {
+        return format!("no, because it was {}", reached(node, clock));
+    }
+    if node.could_take_over() {
+        return "yes".to_owned();
+    }
+    match node.status.cannot_because.as_slice() {
+        [] => format!("no, because it is {}", words::role(node.role)),
+        reasons => format!("no, because {}", reasons.join("; ")),
+    }
+}
+
+fn last_failover(cluster: &Cluster<'_>, clock: &Clock) -> String {
+    let Some((node, failover)) = cluster.last_failover() else {
+        return String::new();
+    };
+    let from = if failover.from.is_empty() {
+        String::new()
+    } else {
+        format!(" from {}", failover.from)
+    };
+    let reason = if failover.reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", failover.reason)
+    };
+    let passed: Vec<String> = phases(failover)
+        .iter()
+        .filter_map(|(phase, ms)| ms.map(|ms| format!("{} {}", phase_for_people(phase), words::seconds(ms))))
+        .collect();
+    let passed = if passed.is_empty() {
+        "no phase is over yet".to_owned()
+    } else {
+        passed.join(", ")
+    };
+    format!(
+        "Last change{from} to {} at {}{reason}\n  {passed}\n",
+        node.name,
+        clock.at(failover.began_unix_ms)
+    )
+}
+
+fn phase_for_people(phase: &str) -> &str {
+    match phase {
+        "vip" => "VIP",
+        "units" => "PBX healthy",
+        "first_write" => "first write",
+        other => other,
+    }
+}
+
+fn attention(cluster: &Cluster<'_>, clock: &Clock) -> String {
+    let findings = explain::findings(cluster, clock);
+    if findings.is_empty() {
+        return "Nothing needs attention.\n".to_owned();
+    }
+    let mut text = String::from("Attention\n");
+    for finding in findings {
+        let mark = if finding.serious { '!' } else { '-' };
+        text += &format!("  {mark} {}\n    {}\n", finding.what, finding.advice);
+    }
+    text
+}

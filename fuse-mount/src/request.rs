@@ -1,0 +1,203 @@
+//! The way of a request through the mount: a deadline, the backend, the answer.
+
+use crate::attr;
+use crate::backend::Backend;
+use crate::doubt::Doubt;
+use crate::errno;
+use crate::lookups::Lookups;
+use crate::mount::Options;
+use fuser::{
+    Errno, FileAttr, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+};
+use holdfast_replicator::api::{Failure, Request, Scope, Wait};
+use holdfast_storage::op::{Op, Reply};
+use holdfast_storage::record::Inode;
+use holdfast_storage::types::Ino;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use tracing::debug;
+
+/// All replies of fuser can carry an error.
+pub(crate) trait Refuse: Send + 'static {
+    fn errno(self, errno: Errno);
+
+    fn refuse(self, failure: Failure)
+    where
+        Self: Sized,
+    {
+        self.errno(errno::of(failure));
+    }
+}
+
+macro_rules! refuse {
+    ($($reply:ty),* $(,)?) => {$(
+        impl Refuse for $reply {
+            fn errno(self, errno: Errno) {
+                self.error(errno);
+            }
+        }
+    )*};
+}
+
+refuse!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyWrite,
+    ReplyXattr,
+);
+
+/// What the requests of one mount share, and what their answers need after the request's own thread has gone on.
+pub(crate) struct Desk<B> {
+    pub(crate) backend: Arc<B>,
+    pub(crate) lookups: Lookups,
+    pub(crate) options: Options,
+    pub(crate) doubts: Sender<Doubt>,
+}
+
+impl<B: Backend> Desk<B> {
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        let wait_ms = u64::try_from(self.options.deadline.as_millis()).unwrap_or(u64::MAX);
+        self.backend.now_ms().saturating_add(wait_ms)
+    }
+
+    /// Hands `found` and the reply to `give` when it may be answered. That a thing isn't there is an answer, too.
+    pub(crate) fn answer<T, R>(&self, reply: R, found: Result<T, Failure>, give: impl FnOnce(T, R) + Send + 'static)
+    where
+        T: Send + 'static,
+        R: Refuse,
+    {
+        let done = move |leased: Result<(), Failure>| match leased.and(found) {
+            Ok(found) => give(found, reply),
+            Err(failure) => reply.refuse(failure),
+        };
+        self.backend.answer(self.deadline_ms(), Box::new(done));
+    }
+
+    /// A change of the mount's own profile.
+    pub(crate) fn change<R: Refuse>(
+        self: &Arc<Self>,
+        reply: R,
+        op: Op,
+        give: impl FnOnce(&Self, Reply, R) + Send + 'static,
+    ) {
+        self.change_when(self.options.wait, reply, op, give);
+    }
+
+    pub(crate) fn change_when<R: Refuse>(
+        self: &Arc<Self>,
+        wait: Wait,
+        reply: R,
+        op: Op,
+        give: impl FnOnce(&Self, Reply, R) + Send + 'static,
+    ) {
+        let desk = Arc::clone(self);
+        let doubt = Doubt::about(&op);
+        let done = move |outcome: Result<Reply, Failure>| match outcome {
+            Ok(outcome) => {
+                if let Reply::Done { orphaned: Some(ino) } = outcome {
+                    desk.orphaned(ino);
+                }
+                give(&desk, outcome, reply);
+            }
+            Err(failure) => {
+                reply.refuse(failure);
+                if failure == Failure::Deadline {
+                    // Fails only when the mount has ended.
+                    let _ = desk.doubts.send(doubt);
+                }
+            }
+        };
+        self.backend.submit(Request {
+            op,
+            wait,
+            deadline_ms: self.deadline_ms(),
+            done: Box::new(done),
+        });
+    }
+
+    /// A change that answers nothing but that it is done.
+    pub(crate) fn change_only(self: &Arc<Self>, reply: ReplyEmpty, op: Op) {
+        self.change(reply, op, |_, _, reply| reply.ok());
+    }
+
+    /// A change whose answer is the inode under a name.
+    pub(crate) fn change_entry(self: &Arc<Self>, reply: ReplyEntry, op: Op) {
+        self.change(reply, op, |desk, outcome, reply| {
+            desk.entry(&inode(outcome), reply, |attr, reply| {
+                reply.entry(&attr::TTL, attr, attr::GENERATION);
+            });
+        });
+    }
+
+    /// Tells the kernel of an inode, which it then holds.
+    pub(crate) fn entry<R: Refuse>(&self, (ino, inode): &(Ino, Inode), reply: R, give: impl FnOnce(&FileAttr, R)) {
+        match attr::of(*ino, inode) {
+            Ok(attr) => {
+                self.lookups.found(*ino);
+                give(&attr, reply);
+            }
+            Err(failure) => reply.refuse(failure),
+        }
+    }
+
+    pub(crate) fn sync(&self, reply: ReplyEmpty, ino: Ino) {
+        let done = move |synced: Result<(), Failure>| match synced {
+            Ok(()) => reply.ok(),
+            Err(failure) => reply.refuse(failure),
+        };
+        self.backend.sync(Scope::File(ino), self.deadline_ms(), Box::new(done));
+    }
+
+    pub(crate) fn orphaned(&self, ino: Ino) {
+        if self.lookups.orphaned(ino) {
+            self.reap(ino);
+        }
+    }
+
+    pub(crate) fn forget(&self, ino: Ino, count: u64) {
+        if self.lookups.forget(ino, count) {
+            self.reap(ino);
+        }
+    }
+
+    /// The log carries it out after the removal of the last name, or neither. If it fails, the next mount finds it.
+    pub(crate) fn reap(&self, ino: Ino) {
+        let done = move |outcome: Result<Reply, Failure>| {
+            if let Err(failure) = outcome {
+                debug!(%ino, %failure, "an inode without names stays until the next mount");
+            }
+        };
+        let deadline_ms = self.deadline_ms();
+        self.backend.submit(Request {
+            op: Op::Reap { ino },
+            wait: Wait::Sequenced,
+            deadline_ms,
+            done: Box::new(done),
+        });
+    }
+}
+
+/// The planner answers create, link and setattr with the inode.
+pub(crate) fn inode(outcome: Reply) -> (Ino, Inode) {
+    match outcome {
+        Reply::Inode(ino, inode) => (ino, inode),
+        other => unreachable!("an inode was to be answered, not {other:?}"),
+    }
+}
+
+/// The planner answers a write with its length.
+pub(crate) fn written(outcome: &Reply) -> u32 {
+    match outcome {
+        Reply::Written(len) => *len,
+        other => unreachable!("the length of a write was to be answered, not {other:?}"),
+    }
+}

@@ -1,0 +1,530 @@
+//! The kernel's requests: each is translated, handed on and answered. Nothing else happens here.
+
+use crate::attr::{self, GENERATION, TTL};
+use crate::backend::Backend;
+use crate::directory;
+use crate::errno;
+use crate::request::{Desk, Refuse, inode, written};
+use crate::translate::{bytes, caller, create, fallocate_how, ino, open_flags, rename_how, seek, set_xattr_how, sized};
+use crate::xattr;
+use bytes::Bytes;
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use holdfast_replicator::api::{Failure, Wait};
+use holdfast_storage::op::{Op, Refusal, SetAttr};
+use holdfast_storage::types::{BLOCK, MAX_NAME, MAX_WRITE};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tracing::warn;
+
+/// Nothing is kept per open file: what matters of its flags comes with every request.
+const NO_HANDLE: FileHandle = FileHandle(0);
+
+/// Requests of its own (read-ahead, asynchronous direct I/O, write-back of mappings) that the kernel has under way.
+const MAX_BACKGROUND: u16 = 64;
+
+/// Entries read at a time; a buffer of the kernel holds some hundred, with attributes a quarter of that.
+const PAGE: usize = 128;
+const PAGE_PLUS: usize = 32;
+
+/// What makes the kernel keep what it knows, and ask in parallel.
+const WANTED: &[InitFlags] = &[
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    // Set-id bits are ours to clear; without it the kernel asks for an attribute before every single write.
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    // Shared mappings of files that are open for direct I/O, too: SQLite's -shm fails without.
+    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+];
+
+pub(crate) struct Active<B>(pub(crate) Arc<Desk<B>>);
+
+impl<B: Backend> Active<B> {
+    fn backend(&self) -> &B {
+        &self.0.backend
+    }
+}
+
+impl<B: Backend> Filesystem for Active<B> {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for flag in WANTED {
+            if config.add_capabilities(*flag).is_err() {
+                warn!(?flag, "this kernel lacks a FUSE feature: Linux 6.8 or newer is wanted");
+            }
+        }
+        // Both are in the range that fuser takes.
+        let _ = config.set_max_write(MAX_WRITE as u32);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes();
+        let found = if name.len() > MAX_NAME {
+            Err(Refusal::NameTooLong.into())
+        } else {
+            match self.backend().lookup(ino(parent), name) {
+                Ok(found) => Ok(Some(found)),
+                Err(Failure::Refused(Refusal::NotFound)) => Ok(None),
+                Err(failure) => Err(failure),
+            }
+        };
+        let desk = Arc::clone(&self.0);
+        self.0.answer(reply, found, move |found, reply| match found {
+            Some(found) => desk.entry(&found, reply, |attr, reply| reply.entry(&TTL, attr, GENERATION)),
+            None => reply.entry(&TTL, &attr::absent(), GENERATION),
+        });
+    }
+
+    fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
+        self.0.forget(ino(number), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let found = self.backend().getattr(ino(number));
+        if found.as_ref().is_ok_and(|inode| inode.nlink == 0) {
+            // The answer to the removal may have been lost.
+            self.0.orphaned(ino(number));
+        }
+        let found = found.and_then(|inode| attr::of(ino(number), &inode));
+        self.0.answer(reply, found, |attr, reply| reply.attr(&TTL, &attr));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        // fuser 0.18 doesn't hand on FATTR_KILL_SUIDGID, which says whether the caller lacks CAP_FSETID: taken from
+        // the user. A chown clears set-id bits whoever asks.
+        let clear_setid = uid.is_some() || gid.is_some() || (size.is_some() && req.uid() != 0);
+        let set = SetAttr {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(attr::set_time),
+            mtime: mtime.map(attr::set_time),
+            clear_setid,
+        };
+        self.0
+            .change(reply, Op::SetAttr { ino: ino(number), set }, |_, outcome, reply| {
+                let (ino, inode) = inode(outcome);
+                match attr::of(ino, &inode) {
+                    Ok(attr) => reply.attr(&TTL, &attr),
+                    Err(failure) => reply.refuse(failure),
+                }
+            });
+    }
+
+    fn readlink(&self, _req: &Request, number: INodeNo, reply: ReplyData) {
+        let target = self.backend().getattr(ino(number)).and_then(|inode| {
+            if inode.is_symlink() {
+                Ok(inode.target)
+            } else {
+                Err(Refusal::Invalid.into())
+            }
+        });
+        self.0.answer(reply, target, |target, reply| reply.data(&target));
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let kind = if mode & libc::S_IFMT == 0 {
+            libc::S_IFREG
+        } else {
+            mode & libc::S_IFMT
+        };
+        self.0.change_entry(
+            reply,
+            create(req, parent, name, kind | mode & 0o7777, rdev, Bytes::new()),
+        );
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        self.0.change_entry(
+            reply,
+            create(req, parent, name, libc::S_IFDIR | mode & 0o7777, 0, Bytes::new()),
+        );
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.0.change_only(
+            reply,
+            Op::Unlink {
+                parent: ino(parent),
+                name: bytes(name),
+                caller: caller(req),
+            },
+        );
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.0.change_only(
+            reply,
+            Op::Rmdir {
+                parent: ino(parent),
+                name: bytes(name),
+                caller: caller(req),
+            },
+        );
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = bytes(target.as_os_str());
+        self.0
+            .change_entry(reply, create(req, parent, name, libc::S_IFLNK | 0o777, 0, target));
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let how = match rename_how(flags) {
+            Ok(how) => how,
+            Err(failure) => return reply.refuse(failure),
+        };
+        let (from_name, to_name) = (bytes(name), bytes(newname));
+        let op = Op::Rename {
+            from: ino(parent),
+            from_name,
+            to: ino(newparent),
+            to_name,
+            how,
+            caller: caller(req),
+        };
+        self.0.change_only(reply, op);
+    }
+
+    fn link(&self, _req: &Request, number: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        self.0.change_entry(
+            reply,
+            Op::Link {
+                ino: ino(number),
+                parent: ino(newparent),
+                name: bytes(newname),
+            },
+        );
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        // O_TRUNC comes as a setattr of its own.
+        self.0.answer(reply, Ok(()), move |(), reply| {
+            reply.opened(NO_HANDLE, open_flags(flags.0));
+        });
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let op = create(req, parent, name, libc::S_IFREG | mode & 0o7777, 0, Bytes::new());
+        self.0.change(reply, op, move |desk, outcome, reply| {
+            desk.entry(&inode(outcome), reply, |attr, reply| {
+                reply.created(&TTL, attr, GENERATION, NO_HANDLE, open_flags(flags));
+            });
+        });
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        number: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let data = self.backend().read(ino(number), offset, size as usize);
+        self.0.answer(reply, data, |data, reply| reply.data(&data));
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        number: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let clear_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let op = Op::Write {
+            ino: ino(number),
+            offset,
+            data: Bytes::copy_from_slice(data),
+            clear_setid,
+        };
+        // O_SYNC contains O_DSYNC; the log being one, what is committed has all names before it.
+        let wait = if flags.0 & libc::O_DSYNC != 0 {
+            Wait::Committed
+        } else {
+            self.0.options.wait
+        };
+        self.0
+            .change_when(wait, reply, op, |_, outcome, reply| reply.written(written(&outcome)));
+    }
+
+    /// Every write has had its own answer; what the kernel wrote back from mappings it knows itself, and says at close.
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        self.0.answer(reply, Ok(()), |(), reply| reply.ok());
+    }
+
+    fn fsync(&self, _req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.0.sync(reply, ino(number));
+    }
+
+    fn fsyncdir(&self, _req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.0.sync(reply, ino(number));
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.0
+            .answer(reply, Ok(()), |(), reply| reply.opened(NO_HANDLE, FopenFlags::empty()));
+    }
+
+    fn readdir(&self, _req: &Request, dir: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let listed = directory::list(self.backend(), ino(dir), offset, PAGE, |entry| {
+            Ok(reply.add(
+                INodeNo(entry.ino.0),
+                entry.offset,
+                entry.kind,
+                OsStr::from_bytes(&entry.name),
+            ))
+        });
+        self.0.answer(reply, listed, |(), reply| reply.ok());
+    }
+
+    fn readdirplus(&self, _req: &Request, dir: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let mut told = Vec::new();
+        let listed = directory::list(self.backend(), ino(dir), offset, PAGE_PLUS, |entry| {
+            let inode = match self.backend().getattr(entry.ino) {
+                Ok(inode) => inode,
+                // Removed since it was listed.
+                Err(Failure::Refused(Refusal::NotFound)) => return Ok(false),
+                Err(failure) => return Err(failure),
+            };
+            let attr = attr::of(entry.ino, &inode)?;
+            let name = OsStr::from_bytes(&entry.name);
+            let full = reply.add(attr.ino, entry.offset, name, &TTL, &attr, GENERATION);
+            // The kernel holds what it is told of here, but for `.` and `..`.
+            if !full && entry.name != "." && entry.name != ".." {
+                told.push(entry.ino);
+            }
+            Ok(full)
+        });
+        let desk = Arc::clone(&self.0);
+        self.0.answer(reply, listed, move |(), reply| {
+            told.into_iter().for_each(|ino| desk.lookups.found(ino));
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.0.answer(reply, self.backend().space(), |(free, total), reply| {
+            let (blocks, free) = (total / BLOCK, free / BLOCK);
+            // Inodes take what space there is: as many files as blocks.
+            reply.statfs(
+                blocks,
+                free,
+                free,
+                blocks,
+                free,
+                BLOCK as u32,
+                MAX_NAME as u32,
+                BLOCK as u32,
+            );
+        });
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        match xattr::supported(name.as_bytes()).and_then(|()| set_xattr_how(flags)) {
+            Ok(how) => {
+                let (name, value) = (bytes(name), Bytes::copy_from_slice(value));
+                self.0.change_only(
+                    reply,
+                    Op::SetXattr {
+                        ino: ino(number),
+                        name,
+                        value,
+                        how,
+                    },
+                );
+            }
+            Err(failure) => reply.refuse(failure),
+        }
+    }
+
+    fn getxattr(&self, _req: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.as_bytes();
+        let value = xattr::supported(name)
+            .and_then(|()| self.backend().xattrs(ino(number)))
+            .and_then(|all| xattr::get(&all, name));
+        self.0
+            .answer(reply, value, move |value, reply| sized(reply, &value, size));
+    }
+
+    fn listxattr(&self, req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let privileged = req.uid() == 0;
+        let names = self
+            .backend()
+            .xattrs(ino(number))
+            .map(|all| xattr::list(&all, privileged));
+        self.0
+            .answer(reply, names, move |names, reply| sized(reply, &names, size));
+    }
+
+    fn removexattr(&self, _req: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        match xattr::supported(name.as_bytes()) {
+            Ok(()) => self.0.change_only(
+                reply,
+                Op::RemoveXattr {
+                    ino: ino(number),
+                    name: bytes(name),
+                },
+            ),
+            Err(failure) => reply.refuse(failure),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        number: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        match fallocate_how(mode) {
+            Ok(how) => self.0.change_only(
+                reply,
+                Op::Fallocate {
+                    ino: ino(number),
+                    offset,
+                    len: length,
+                    how,
+                },
+            ),
+            Err(failure) => reply.refuse(failure),
+        }
+    }
+
+    fn lseek(&self, _req: &Request, number: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let found = seek(self.backend(), ino(number), offset, whence);
+        self.0.answer(reply, found, |found, reply| {
+            match found.and_then(|at| i64::try_from(at).ok()) {
+                Some(at) => reply.offset(at),
+                None => reply.error(errno::NOTHING_FURTHER),
+            }
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel reads and writes instead.
+        reply.error(errno::LEFT_TO_KERNEL);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(errno::NO_IOCTL);
+    }
+
+    fn bmap(&self, _req: &Request, _ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
+        reply.error(errno::LEFT_TO_KERNEL);
+    }
+
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // Files are always ready; the kernel says so itself from now on.
+        reply.error(errno::LEFT_TO_KERNEL);
+    }
+}

@@ -1,0 +1,35 @@
+//! Which extended attributes there are, and how they are read.
+//!
+//! POSIX ACLs would be the file system's to keep in step with the mode (on chmod, and inherited from default ACLs on
+//! create): until the planner does that they are refused, and the kernel then knows of none (FUSE_POSIX_ACL is off).
+//! File capabilities would have to go whenever a file changes, or a writer could run his own code with them: refused.
+
+use bytes::Bytes;
+use holdfast_replicator::api::Failure;
+use holdfast_storage::op::Refusal;
+use holdfast_storage::record::Xattrs;
+
+pub(crate) fn supported(name: &[u8]) -> Result<(), Failure> {
+    let kept = [&b"user."[..], b"trusted.", b"security."]
+        .iter()
+        .any(|space| name.starts_with(space));
+    if kept && name != b"security.capability" {
+        Ok(())
+    } else {
+        Err(Refusal::NotSupported.into())
+    }
+}
+
+pub(crate) fn get(all: &Xattrs, name: &[u8]) -> Result<Bytes, Failure> {
+    all.0.get(name).cloned().ok_or(Failure::Refused(Refusal::NoAttribute))
+}
+
+/// Names, each with a closing NUL; those of the system's own only for who may read them.
+pub(crate) fn list(all: &Xattrs, privileged: bool) -> Bytes {
+    let mut out = Vec::new();
+    for name in all.0.keys().filter(|name| privileged || !name.starts_with(b"trusted.")) {
+        out.extend_from_slice(name);
+        out.push(0);
+    }
+    out.into()
+}

@@ -1,0 +1,13 @@
+//! Generated types of everything that crosses a process or a machine. Never logic.
+
+/// Control, status and the agent's view of the lease (tonic).
+pub mod control {
+    #![allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
+    tonic::include_proto!("holdfast.control");
+}
+
+/// The replication stream's frame headers (prost on our own framing; see docs/formats.md).
+pub mod stream {
+    #![allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
+    tonic::include_proto!("holdfast.stream");
+}

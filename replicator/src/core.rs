@@ -1,0 +1,600 @@
+//! The consensus core: raft-rs and the rules that it lacks, without I/O, clock or randomness of its own.
+//!
+//! One owner steps it: the daemon's loop or the simulator. Events come in, `Output` comes out. The order
+//! "persist, then send" is kept here: what must follow a sync is held until `persisted` says that it is done.
+
+use crate::forgetful::{Forgetful, Permission, Position};
+use crate::lease::Lease;
+use crate::memory_log::{MemoryLog, OldEntries, Wanted, from_raft};
+use crate::wire::{PeerMessage, RaftMessage, travels};
+use bytes::Bytes;
+use holdfast_proto::stream;
+use holdfast_storage::apply::Committed;
+use holdfast_storage::log::{HardState, LogEntry};
+use holdfast_storage::types::{LogIndex, Term};
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::{INVALID_ID, RawNode, Ready, StateRole};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A peer counts as here for so long after its last state.
+const HERE_MS: u64 = 1500;
+/// States are sent at least so often.
+const STATE_EVERY_MS: u64 = 400;
+/// Most bytes that are sequenced and not committed.
+const UNCOMMITTED_MAX: u64 = 64 << 20;
+
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    pub id: u64,
+    pub peers: Vec<u64>,
+    pub election_ticks: u32,
+    pub heartbeat_ticks: u32,
+    pub lease_ms: u64,
+    pub forgetful_wait_ms: u64,
+    /// Of this start: for election timeouts, and to tell starts apart.
+    pub seed: u64,
+}
+
+/// What recovery found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoreStart {
+    pub hard_state: HardState,
+    pub last: LogIndex,
+    /// Redo starts behind it.
+    pub checkpoint: LogIndex,
+    /// Known to be committed: all that was ever applied here.
+    pub committed: LogIndex,
+    pub clean: bool,
+}
+
+/// To be written and synced, in this order; then `Core::persisted(number)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Persist {
+    pub number: u64,
+    pub hard_state: Option<HardState>,
+    pub entries: Vec<LogEntry>,
+}
+
+#[derive(Default, Debug)]
+pub struct Output {
+    pub send: Vec<(u64, PeerMessage)>,
+    pub persist: Vec<Persist>,
+    /// Committed and durable here, in order.
+    pub committed: Vec<Committed>,
+    /// To be read off the loop, then `Core::fetched`.
+    pub fetch: Vec<Wanted>,
+}
+
+/// A Ready whose messages wait for its sync, and for those before it.
+struct Held {
+    number: u64,
+    needs_sync: bool,
+    messages: Vec<Message>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    pub state: Option<stream::NodeState>,
+    pub heard_ms: u64,
+    /// Term and sending time of the last heartbeat of it that was taken.
+    heartbeat: (u64, u64),
+    /// Term and index up to which it holds our entries in its log.
+    received: (u64, u64),
+    /// It gave the role away in this term, and its agent confirmed that the address is released.
+    pub handover: Option<stream::Handover>,
+}
+
+pub struct Core<O: OldEntries> {
+    node: RawNode<MemoryLog<O>>,
+    config: CoreConfig,
+    random: u64,
+    lease: Lease,
+    forgetful: Option<Forgetful>,
+    /// The durable logs alone decided, at this BOOTTIME: some received entries may be missing.
+    durable_alone_ms: Option<u64>,
+    held: VecDeque<Held>,
+    unsaved: Option<HardState>,
+    persisted_term: u64,
+    saving_terms: VecDeque<(u64, u64)>,
+    peers: BTreeMap<u64, Peer>,
+    now_ms: u64,
+    ticks: u64,
+    /// Term and role for which the election timeout was drawn.
+    drawn_for: (u64, StateRole, u64),
+    timeout: usize,
+    state_sent: (stream::NodeState, u64),
+    /// Index of the first entry of the term that this node leads.
+    own_first: Option<u64>,
+    transfer: Option<Transfer>,
+    /// Facts that peers want to know and the core doesn't.
+    pub eligible: bool,
+    pub store_free: u64,
+    pub applied: u64,
+    /// When a leader was last heard, or this node last led.
+    pub leader_heard_ms: u64,
+    pub campaign_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    since_tick: u64,
+}
+
+impl<O: OldEntries> Core<O> {
+    pub fn new(config: CoreConfig, start: CoreStart, old: O, now_ms: u64) -> Result<Self, raft::Error> {
+        let voters = std::iter::once(config.id).chain(config.peers.iter().copied()).collect();
+        let commit = start.hard_state.commit.max(start.committed).max(start.checkpoint);
+        let hard_state = HardState { commit, ..start.hard_state };
+        let log = MemoryLog::new(old, hard_state, start.last, voters);
+        let election = config.election_ticks as usize;
+        let raft_config = raft::Config {
+            id: config.id,
+            election_tick: election,
+            heartbeat_tick: config.heartbeat_ticks as usize,
+            min_election_tick: election,
+            max_election_tick: election + spread(election) + 1,
+            applied: start.checkpoint.0,
+            max_size_per_msg: 1 << 20,
+            max_inflight_msgs: 1024,
+            check_quorum: true,
+            pre_vote: true,
+            max_uncommitted_size: UNCOMMITTED_MAX,
+            max_committed_size_per_ready: 8 << 20,
+            ..raft::Config::default()
+        };
+        let node = RawNode::new(&raft_config, log, &slog::Logger::root(slog::Discard, slog::o!()))?;
+        let forgetful = (!start.clean).then(|| Forgetful::new(config.forgetful_wait_ms));
+        Ok(Self {
+            node,
+            random: config.seed | 1,
+            lease: Lease::new(config.lease_ms),
+            forgetful,
+            durable_alone_ms: None,
+            held: VecDeque::new(),
+            unsaved: None,
+            persisted_term: hard_state.term.0,
+            saving_terms: VecDeque::new(),
+            peers: config.peers.iter().map(|id| (*id, Peer::default())).collect(),
+            now_ms,
+            ticks: 0,
+            drawn_for: (u64::MAX, StateRole::Follower, 0),
+            timeout: election,
+            state_sent: (stream::NodeState::default(), 0),
+            own_first: None,
+            transfer: None,
+            eligible: true,
+            store_free: 0,
+            applied: start.checkpoint.0,
+            leader_heard_ms: now_ms,
+            campaign_ms: 0,
+            config,
+        })
+    }
+
+    // ---- events -------------------------------------------------------------------------------------
+
+    /// One tick of CLOCK_BOOTTIME; after a stall there is one, not as many as were missed.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.ticks += 1;
+        let here = self.others_here().len();
+        if let Some(forgetful) = &mut self.forgetful {
+            forgetful.observe(now_ms, here);
+        }
+        if self.is_leader() {
+            self.leader_heard_ms = now_ms;
+            self.node.tick();
+            self.give_up_failed_transfer();
+        } else if self.may_campaign() {
+            let before = self.role();
+            self.node.tick();
+            if before == StateRole::Follower && self.role() != StateRole::Follower {
+                self.campaign_ms = now_ms;
+            }
+        }
+        self.after_step();
+    }
+
+    /// A message of a peer, whose identity the connection has proved.
+    pub fn message(&mut self, from: u64, message: PeerMessage, now_ms: u64) {
+        self.now_ms = now_ms;
+        match message {
+            PeerMessage::Raft(raft) if raft.message.from == from => self.raft_message(raft),
+            PeerMessage::Raft(_) => {}
+            PeerMessage::Received(received) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.received = peer.received.max((received.term, received.index));
+                }
+            }
+            PeerMessage::State(state) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.state = Some(state);
+                    peer.heard_ms = now_ms;
+                }
+            }
+            PeerMessage::Handover(handover) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.handover = Some(handover);
+                }
+            }
+            PeerMessage::CheckPart(_) => {}
+        }
+    }
+
+    /// The connection to a peer is gone.
+    pub fn lost(&mut self, peer: u64) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.state = None;
+        }
+        if self.is_leader() {
+            self.node.report_unreachable(peer);
+        }
+    }
+
+    /// Everything up to this `Persist` is on stable storage.
+    pub fn persisted(&mut self, number: u64) -> Vec<(u64, PeerMessage)> {
+        while self.saving_terms.front().is_some_and(|(of, _)| *of <= number) {
+            self.persisted_term = self.saving_terms.pop_front().map_or(0, |(_, term)| term);
+        }
+        let mut free = Vec::new();
+        let mut last = None;
+        while self.held.front().is_some_and(|held| held.number <= number || !held.needs_sync) {
+            let Some(held) = self.held.pop_front() else { break };
+            last = Some(held.number);
+            free.extend(held.messages);
+        }
+        if let Some(last) = last {
+            self.node.on_persist_ready(last);
+        }
+        let cured = self.forgetful.as_ref().is_some_and(|forgetful| forgetful.is_cured(self.term(), self.durable()));
+        if cured {
+            self.forgetful = None;
+        }
+        free.into_iter().map(|message| self.outgoing(message)).collect()
+    }
+
+    /// Entries up to here are in the store.
+    pub fn applied_to(&mut self, index: LogIndex) {
+        self.applied = index.0;
+        if index.0 > self.node.raft.raft_log.applied() {
+            self.node.advance_apply_to(index.0);
+        }
+        let durable = self.durable();
+        self.node.mut_store().release(index.0.min(durable));
+    }
+
+    /// What `Output::fetch` asked for was read.
+    pub fn fetched(&mut self, wanted: Wanted, entries: Vec<Entry>) {
+        self.node.mut_store().put_fetched(entries);
+        self.node.on_entries_fetched(wanted.context);
+        self.node.mut_store().put_fetched(Vec::new());
+    }
+
+    /// Appends an entry to the log if this node leads and has room. The index is Raft's own answer; nothing
+    /// is ever forwarded to another node.
+    pub fn propose(&mut self, data: Bytes) -> Option<LogIndex> {
+        if !self.is_leader() {
+            return None;
+        }
+        let before = self.node.raft.raft_log.last_index();
+        let mut entry = Entry::default();
+        entry.data = data;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.config.id;
+        message.entries = vec![entry].into();
+        self.node.raft.step(message).ok()?;
+        let index = self.node.raft.raft_log.last_index();
+        (index == before + 1).then_some(LogIndex(index))
+    }
+
+    /// Gives the leadership to a peer. The lease ends first and doesn't come back in this term: the peer's
+    /// forced election ignores what others promised us, whenever it takes place.
+    pub fn transfer(&mut self, to: u64, handover: stream::Handover) -> Vec<(u64, PeerMessage)> {
+        if !self.is_leader() || self.transfer.is_some() {
+            return Vec::new();
+        }
+        self.lease.end();
+        self.transfer = Some(Transfer { since_tick: self.ticks });
+        self.node.transfer_leader(to);
+        self.peers.keys().map(|peer| (*peer, PeerMessage::Handover(handover.clone()))).collect()
+    }
+
+    // ---- output -------------------------------------------------------------------------------------
+
+    /// Takes what the events so far have led to. Call it after each batch of them.
+    pub fn output(&mut self) -> Output {
+        let mut out = Output::default();
+        self.after_step();
+        while self.node.has_ready() {
+            let ready = self.node.ready();
+            self.ready(ready, &mut out);
+            self.after_step();
+        }
+        out.fetch = self.node.mut_store().take_wanted();
+        self.send_state(&mut out);
+        out
+    }
+
+    fn ready(&mut self, mut ready: Ready, out: &mut Output) {
+        let number = ready.number();
+        for message in ready.take_messages() {
+            let to = self.outgoing(message);
+            out.send.push(to);
+        }
+        out.committed.extend(ready.take_committed_entries().into_iter().map(|entry| Committed {
+            index: LogIndex(entry.index),
+            term: Term(entry.term),
+            data: entry.data,
+        }));
+        let entries = ready.take_entries();
+        if let Some(hs) = ready.hs() {
+            self.unsaved = Some(HardState { term: Term(hs.term), vote: hs.vote, commit: LogIndex(hs.commit) });
+        }
+        let needs_sync = ready.must_sync();
+        let mut wait = Vec::new();
+        for message in ready.take_persisted_messages() {
+            self.acknowledge_early(&message, out, &mut wait);
+        }
+        if needs_sync {
+            let hard_state = self.unsaved.take();
+            if let Some(hard_state) = hard_state {
+                self.saving_terms.push_back((number, hard_state.term.0));
+            }
+            out.persist.push(Persist { number, hard_state, entries: entries.iter().map(from_raft).collect() });
+        }
+        self.node.mut_store().append(&entries);
+        self.held.push_back(Held { number, needs_sync, messages: wait });
+        self.node.advance_append_async(ready);
+        if !needs_sync && self.held.len() == 1 {
+            out.send.extend(self.persisted(number));
+        }
+    }
+
+    /// What a follower may say before its sync: that it has received, and that it has heard its leader.
+    fn acknowledge_early(&mut self, message: &Message, out: &mut Output, wait: &mut Vec<Message>) {
+        match message.msg_type {
+            // The answer exists only if the prefix check passed and the entries are in the log in memory.
+            MessageType::MsgAppendResponse if !message.reject => {
+                let received = stream::Received { term: message.term, index: message.index };
+                out.send.push((message.to, PeerMessage::Received(received)));
+                wait.push(message.clone());
+            }
+            // Says nothing about entries. Its term must be durable, for a vote given again after a crash.
+            MessageType::MsgHeartbeatResponse if message.term <= self.persisted_term => {
+                let answer = self.outgoing(message.clone());
+                out.send.push(answer);
+            }
+            _ => wait.push(message.clone()),
+        }
+    }
+
+    fn outgoing(&self, message: Message) -> (u64, PeerMessage) {
+        let to = message.to;
+        let sent_at_ms = match message.msg_type {
+            MessageType::MsgHeartbeat => self.now_ms,
+            MessageType::MsgHeartbeatResponse => {
+                let (term, sent_at) = self.peers.get(&to).map(|peer| peer.heartbeat).unwrap_or_default();
+                if term == message.term { sent_at } else { 0 }
+            }
+            _ => 0,
+        };
+        debug_assert!(travels(message.msg_type), "{:?} must not leave this node", message.msg_type);
+        (to, PeerMessage::Raft(RaftMessage { message, sent_at_ms, last_index: self.last() }))
+    }
+
+    fn send_state(&mut self, out: &mut Output) {
+        let state = stream::NodeState {
+            forgetful: self.forgetful.is_some(),
+            last_term: self.node.raft.raft_log.last_term(),
+            last_index: self.last(),
+            boot: self.config.seed,
+            leader: self.node.raft.leader_id,
+            eligible: self.eligible,
+            store_free: self.store_free,
+            applied: self.applied,
+            lag_bytes: 0,
+        };
+        let (sent, at) = &self.state_sent;
+        // What elections depend on goes out at once, the rest with the next regular state.
+        let urgent = (sent.forgetful, sent.leader, sent.eligible) != (state.forgetful, state.leader, state.eligible);
+        if urgent || self.now_ms >= at + STATE_EVERY_MS {
+            for (id, peer) in &self.peers {
+                let behind = peer.state.filter(|_| self.is_leader()).map_or(0, |known| self.node.store().bytes_after(known.last_index));
+                out.send.push((*id, PeerMessage::State(stream::NodeState { lag_bytes: behind, ..state })));
+            }
+            self.state_sent = (state, self.now_ms);
+        }
+    }
+
+    // ---- rules --------------------------------------------------------------------------------------
+
+    fn raft_message(&mut self, raft: RaftMessage) {
+        let RaftMessage { message, sent_at_ms, last_index } = raft;
+        let (from, term, kind) = (message.from, message.term, message.msg_type);
+        match kind {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote_for(&message) => return,
+            MessageType::MsgTimeoutNow if self.forgetful.is_some() || self.ticks <= u64::from(self.config.election_ticks) => return,
+            _ => {}
+        }
+        // An unknown peer or a stale message is raft-rs's to ignore.
+        let _ = self.node.step(message);
+        if term != self.term() {
+            return;
+        }
+        match kind {
+            MessageType::MsgAppend | MessageType::MsgHeartbeat => {
+                self.leader_heard_ms = self.now_ms;
+                if let Some(forgetful) = &mut self.forgetful {
+                    forgetful.leader_spoke(term, last_index);
+                }
+                if kind == MessageType::MsgHeartbeat
+                    && let Some(peer) = self.peers.get_mut(&from)
+                {
+                    peer.heartbeat = (term, sent_at_ms);
+                }
+            }
+            MessageType::MsgHeartbeatResponse if self.is_leader() => self.lease.answered(term, from, sent_at_ms),
+            _ => {}
+        }
+    }
+
+    fn may_vote_for(&self, request: &Message) -> bool {
+        // raft-rs forgets at a restart which leader it followed, whose lease may still run. A store that has
+        // never seen a term has followed nobody.
+        let fresh = self.persisted_term == 0;
+        let forced = request.context.as_ref() == b"CampaignTransfer";
+        if self.ticks <= u64::from(self.config.election_ticks) && !fresh && !forced {
+            return false;
+        }
+        let candidate = Position { term: request.log_term, index: request.index };
+        self.permits(candidate) != Permission::No
+    }
+
+    fn may_campaign(&mut self) -> bool {
+        match self.permits(self.position()) {
+            Permission::No => false,
+            Permission::All => true,
+            Permission::DurableAlone => {
+                self.durable_alone_ms.get_or_insert(self.now_ms);
+                true
+            }
+        }
+    }
+
+    fn permits(&self, candidate: Position) -> Permission {
+        match &self.forgetful {
+            None => Permission::All,
+            Some(forgetful) => forgetful.permits(self.now_ms, candidate, self.position(), &self.others_here()),
+        }
+    }
+
+    fn others_here(&self) -> Vec<Position> {
+        let here = |peer: &&Peer| peer.heard_ms + HERE_MS >= self.now_ms;
+        let position = |peer: &Peer| peer.state.map(|state| Position { term: state.last_term, index: state.last_index });
+        self.peers.values().filter(here).filter_map(position).collect()
+    }
+
+    fn position(&self) -> Position {
+        Position { term: self.node.raft.raft_log.last_term(), index: self.last() }
+    }
+
+    /// Keeps what depends on role and term in step with them.
+    fn after_step(&mut self) {
+        let (term, role, leader) = (self.term(), self.role(), self.node.raft.leader_id);
+        if self.drawn_for != (term, role, leader) {
+            let (was_term, was_role, _) = self.drawn_for;
+            self.drawn_for = (term, role, leader);
+            self.timeout = self.config.election_ticks as usize + (self.draw() as usize) % (spread(self.config.election_ticks as usize) + 1);
+            if role == StateRole::Leader && (was_role != StateRole::Leader || was_term != term) {
+                self.lease.begin(term);
+                self.own_first = Some(self.last());
+                // The role was won by the rules for forgetful nodes: what this log holds is the truth now.
+                self.forgetful = None;
+            }
+            if role != StateRole::Leader {
+                self.own_first = None;
+                self.transfer = None;
+                self.lease.end();
+            }
+        }
+        if self.node.raft.randomized_election_timeout() != self.timeout {
+            self.node.raft.set_randomized_election_timeout(self.timeout);
+        }
+    }
+
+    /// A transfer that didn't come about leaves no lease behind, so this node stands for election again like any other.
+    fn give_up_failed_transfer(&mut self) {
+        if self.transfer.is_some_and(|transfer| self.ticks > transfer.since_tick + u64::from(self.config.election_ticks)) {
+            self.transfer = None;
+            let term = self.term();
+            self.node.raft.become_follower(term, INVALID_ID);
+        }
+    }
+
+    /// xorshift64*: reproducible from the seed.
+    fn draw(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
+    }
+
+    // ---- what others ask ----------------------------------------------------------------------------
+
+    pub fn role(&self) -> StateRole {
+        self.node.raft.state
+    }
+    pub fn is_leader(&self) -> bool {
+        self.role() == StateRole::Leader
+    }
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|id| *id != INVALID_ID)
+    }
+    /// Last index in the log, in memory.
+    pub fn last(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+    pub fn durable(&self) -> u64 {
+        self.node.raft.raft_log.persisted
+    }
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+    pub fn first(&self) -> u64 {
+        self.node.raft.raft_log.first_index()
+    }
+    pub fn lease_until_ms(&self) -> u64 {
+        if self.is_leader() { self.lease.until_ms() } else { 0 }
+    }
+    pub fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+    pub fn is_forgetful(&self) -> bool {
+        self.forgetful.is_some()
+    }
+    pub fn durable_alone_ms(&self) -> Option<u64> {
+        self.durable_alone_ms
+    }
+    pub fn peer(&self, id: u64) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+
+    /// Index up to which one more node holds this leader's entries, at least in memory.
+    pub fn received(&self) -> u64 {
+        let term = self.term();
+        let of = |peer: &Peer| if peer.received.0 == term { peer.received.1 } else { 0 };
+        self.peers.values().map(of).max().unwrap_or(0).max(self.committed())
+    }
+
+    /// This node leads, and an entry of its own term is committed and applied: all that was ever acknowledged is visible here.
+    pub fn has_applied_own_term(&self) -> bool {
+        self.is_leader() && self.own_first.is_some_and(|first| self.applied >= first)
+    }
+
+    /// Term of the entry before the first one of the term that this node leads.
+    pub fn before_own_term(&self) -> u64 {
+        let before = self.own_first.map_or(0, |first| first - 1);
+        self.node.raft.raft_log.term(before).unwrap_or(0)
+    }
+
+    /// This node gave its vote in the current term to another one.
+    pub fn voted_for_other(&self) -> bool {
+        self.node.raft.vote != INVALID_ID && self.node.raft.vote != self.config.id
+    }
+
+    /// Peers whose next entry is no longer in this leader's log: they can't catch up by it.
+    pub fn left_behind(&self) -> Vec<u64> {
+        let first = self.first();
+        let behind = |peer: &Peer| self.is_leader() && peer.state.is_some_and(|state| state.last_index + 1 < first);
+        self.peers.iter().filter(|(_, peer)| behind(peer)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// Ticks that election timeouts differ by at most.
+fn spread(election_ticks: usize) -> usize {
+    (election_ticks / 4).max(2)
+}

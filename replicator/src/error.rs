@@ -1,0 +1,24 @@
+//! What can go wrong between replicas; each says what was attempted.
+
+use std::io;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    #[error(transparent)]
+    Store(#[from] holdfast_storage::error::StoreError),
+    #[error("consensus")]
+    Raft(#[from] raft::Error),
+    #[error("{what} {address}")]
+    Net {
+        what: &'static str,
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("reading the certificate files: {0}")]
+    Tls(String),
+    #[error(transparent)]
+    Frame(#[from] crate::wire::BadFrame),
+    #[error("starting the thread {0}")]
+    Thread(&'static str, #[source] io::Error),
+}

@@ -1,0 +1,119 @@
+//! What the rest of the daemon holds of the replicator.
+
+use crate::api::{Done, Failure, Request, Scope};
+use crate::clock::boottime_ms;
+use crate::gate::Gate;
+use crate::view::View;
+use crate::waiting::Answer;
+use holdfast_storage::RealStore;
+use holdfast_storage::check::Part;
+use holdfast_storage::effects::CheckPart;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What vip-agent reported, as far as roles depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentFacts {
+    pub connected: bool,
+    pub eligible: bool,
+    pub released_term: u64,
+    pub vip_held: bool,
+    pub units_healthy: bool,
+}
+
+pub(crate) enum Command {
+    Submit(Request),
+    Sync { scope: Scope, deadline_ms: u64, answer: Answer },
+    /// Answer when the lease runs.
+    Hold { deadline_ms: u64, answer: Answer },
+    Mounted { term: u64 },
+    Fenced { term: u64 },
+    Agent(AgentFacts),
+    HandOver { to: Option<String>, outcome: oneshot::Sender<Result<String, String>> },
+    Check { part: CheckPart, parts: mpsc::UnboundedSender<(u64, Part)>, index: oneshot::Sender<Result<u64, String>> },
+    Stop,
+}
+
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) store: Arc<RealStore>,
+    pub(crate) view: watch::Receiver<View>,
+}
+
+impl Handle {
+    fn send(&self, command: Command) {
+        // The loop has ended only if the process is ending.
+        let _ = self.commands.send(command);
+    }
+
+    /// Hands in a change. Never blocks: the kernel bounds how many are under way.
+    pub fn submit(&self, request: Request) {
+        if let Err(mpsc::error::SendError(Command::Submit(request))) = self.commands.send(Command::Submit(request)) {
+            (request.done)(Err(Failure::NotActive));
+        }
+    }
+
+    /// `done` when all that the scope covers, as of now, is durable on a majority.
+    pub fn sync(&self, scope: Scope, deadline_ms: u64, done: Done<()>) {
+        self.send(Command::Sync { scope, deadline_ms, answer: done });
+    }
+
+    /// `done` at once if the lease runs; else when it runs again.
+    pub fn answer(&self, deadline_ms: u64, done: Done<()>) {
+        if self.gate.may_answer(boottime_ms()) {
+            done(Ok(()));
+        } else {
+            self.send(Command::Hold { deadline_ms, answer: done });
+        }
+    }
+
+    pub fn store(&self) -> &Arc<RealStore> {
+        &self.store
+    }
+
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// The loop's latest snapshot; changes at every tick.
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// The file system of the role of this term is up.
+    pub fn mounted(&self, term: u64) {
+        self.send(Command::Mounted { term });
+    }
+
+    /// Nothing uses the lost role of this term any more.
+    pub fn fenced(&self, term: u64) {
+        self.send(Command::Fenced { term });
+    }
+
+    pub fn agent(&self, facts: AgentFacts) {
+        self.send(Command::Agent(facts));
+    }
+
+    /// Gives the active role to a standby, by name or to the one most up to date; the new active node's name when it is done.
+    pub async fn hand_over(&self, to: Option<String>) -> Result<String, String> {
+        let (outcome, done) = oneshot::channel();
+        self.send(Command::HandOver { to, outcome });
+        done.await.unwrap_or_else(|_| Err("the daemon is stopping".into()))
+    }
+
+    /// Sequences a check of one part; each replica's finding (with its Raft id) comes on the channel.
+    pub async fn check(&self, part: CheckPart) -> Result<(u64, mpsc::UnboundedReceiver<(u64, Part)>), String> {
+        let (parts, found) = mpsc::unbounded_channel();
+        let (index, at) = oneshot::channel();
+        self.send(Command::Check { part, parts, index });
+        let index = at.await.unwrap_or_else(|_| Err("the daemon is stopping".into()))?;
+        Ok((index, found))
+    }
+
+    /// Ends the loop; everything handed in is synced then.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+    }
+}

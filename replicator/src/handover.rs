@@ -1,0 +1,33 @@
+//! A planned switch, step by step: the agent stops the PBX and releases the address, what is sequenced gets
+//! committed, the lease ends, the leadership goes over.
+
+use tokio::sync::oneshot;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// vip-agent stops the units in order and takes the address away.
+    Releasing,
+    /// No new requests; those under way get committed.
+    Flushing,
+    Transferring,
+}
+
+pub(crate) struct HandOver {
+    pub(crate) term: u64,
+    pub(crate) to: u64,
+    pub(crate) step: Step,
+    pub(crate) since_ms: u64,
+    pub(crate) vip_released: bool,
+    pub(crate) outcome: Option<oneshot::Sender<Result<String, String>>>,
+}
+
+/// Stopping the PBX may take as long as its units' own timeouts allow; this is the end of all patience.
+pub(crate) const RELEASE_MAX_MS: u64 = 120_000;
+
+impl HandOver {
+    pub(crate) fn finish(mut self, outcome: Result<String, String>) {
+        if let Some(sender) = self.outcome.take() {
+            let _ = sender.send(outcome);
+        }
+    }
+}

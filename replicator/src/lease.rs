@@ -1,0 +1,79 @@
+//! The right to answer: how long this node may be sure that no other one has been elected.
+//!
+//! A follower that took a heartbeat grants no vote and doesn't campaign for an election timeout from then
+//! on. So from the *sending* of a heartbeat that a majority answered, one tick less than that timeout, less
+//! the drift of clocks, is ours. raft-rs's own `in_lease` checks no clock and isn't used.
+
+use std::collections::BTreeMap;
+
+#[derive(Debug)]
+pub(crate) struct Lease {
+    length_ms: u64,
+    /// Term in which it is held; answers to other terms' heartbeats don't count.
+    term: u64,
+    /// Per peer: when the latest heartbeat that it answered was sent.
+    answered: BTreeMap<u64, u64>,
+    until_ms: u64,
+    /// Given up before a transfer: nothing renews it in this term any more.
+    ended: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(length_ms: u64) -> Self {
+        Self { length_ms, term: 0, answered: BTreeMap::new(), until_ms: 0, ended: false }
+    }
+
+    /// A heartbeat of `term`, sent by this node at `sent_at_ms`, was answered. With three nodes one answer and
+    /// this node are a majority.
+    pub(crate) fn answered(&mut self, term: u64, peer: u64, sent_at_ms: u64) {
+        if term != self.term || self.ended || sent_at_ms == 0 {
+            return;
+        }
+        let latest = self.answered.entry(peer).or_default();
+        *latest = (*latest).max(sent_at_ms);
+        let newest = self.answered.values().copied().max().unwrap_or(0);
+        self.until_ms = newest + self.length_ms;
+    }
+
+    /// This node leads a new term; nothing that was answered before counts in it.
+    pub(crate) fn begin(&mut self, term: u64) {
+        *self = Self { term, ..Self::new(self.length_ms) };
+    }
+
+    /// This node gives the role away or was deposed. No earlier answer can bring it back.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+        self.until_ms = 0;
+    }
+
+    /// CLOCK_BOOTTIME at which it runs out; 0 if none is held.
+    pub(crate) fn until_ms(&self) -> u64 {
+        self.until_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_from_the_sending_of_the_newest_heartbeat_that_was_answered() {
+        let mut lease = Lease::new(900);
+        lease.begin(3);
+        lease.answered(3, 2, 1000);
+        lease.answered(3, 1, 800);
+        assert_eq!(lease.until_ms(), 1900);
+    }
+
+    #[test]
+    fn answers_of_another_term_and_after_the_end_give_nothing() {
+        let mut lease = Lease::new(900);
+        lease.begin(3);
+        lease.answered(2, 2, 1000);
+        assert_eq!(lease.until_ms(), 0);
+        lease.answered(3, 2, 1000);
+        lease.end();
+        lease.answered(3, 2, 1100);
+        assert_eq!(lease.until_ms(), 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! One order for three nodes: consensus, the lease, the active role, and the replication stream.
+//!
+//! `core` is the sans-IO heart, `task` the one loop that owns it; everything else serves them. Nothing here
+//! knows of FUSE or of addresses that move.
+
+pub mod api;
+pub mod clock;
+pub mod core;
+pub mod error;
+pub mod forgetful;
+mod gate;
+mod handle;
+mod handover;
+mod lease;
+pub mod memory_log;
+pub mod net;
+mod pins;
+pub mod roles;
+mod sequencer;
+mod start;
+mod task;
+mod threads;
+pub mod view;
+mod waiting;
+pub mod wire;
+
+pub use gate::Gate;
+pub use handle::{AgentFacts, Handle};
+pub use start::{Options, Replica};

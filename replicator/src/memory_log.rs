@@ -1,0 +1,217 @@
+//! Raft's view of the log: recent entries in memory, older ones read back from disk.
+
+use holdfast_storage::log::{HardState, LogEntry};
+use holdfast_storage::types::{LogIndex, Term};
+use raft::eraftpb::{self, ConfState, Entry, EntryType, Snapshot};
+use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+/// Entries on disk, for those that are no longer in memory.
+pub trait OldEntries {
+    fn first_index(&self) -> LogIndex;
+    fn term(&self, index: LogIndex) -> Option<Term>;
+    /// `low..high`, at most about `max_bytes` but at least one.
+    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, String>;
+}
+
+impl<D: holdfast_storage::disk::Disk> OldEntries for holdfast_storage::log::LogReader<D> {
+    fn first_index(&self) -> LogIndex {
+        self.first_index()
+    }
+    fn term(&self, index: LogIndex) -> Option<Term> {
+        self.term(index)
+    }
+    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, String> {
+        self.read(low, high, max_bytes).map_err(|error| holdfast_storage::error::chain(&error))
+    }
+}
+
+pub fn to_raft(entry: LogEntry) -> Entry {
+    let mut out = Entry::default();
+    out.index = entry.index.0;
+    out.term = entry.term.0;
+    out.data = entry.data;
+    if entry.kind != 0 {
+        out.entry_type = EntryType::EntryConfChangeV2;
+    }
+    out
+}
+
+pub fn from_raft(entry: &Entry) -> LogEntry {
+    LogEntry {
+        index: LogIndex(entry.index),
+        term: Term(entry.term),
+        kind: u8::from(entry.entry_type != EntryType::EntryNormal),
+        data: entry.data.clone(),
+    }
+}
+
+/// Bytes of a catch-up read; and of all entries kept in memory behind what is applied.
+const FETCH_BYTES: usize = 4 << 20;
+const KEEP_BYTES: usize = 24 << 20;
+
+pub struct MemoryLog<O> {
+    old: O,
+    hard_state: HardState,
+    voters: Vec<u64>,
+    /// Consecutive; the first has index `first`.
+    entries: VecDeque<Entry>,
+    first: u64,
+    bytes: usize,
+    /// What a peer that is far behind needs and isn't in memory; to be read off the loop.
+    wanted: RefCell<Vec<Wanted>>,
+    /// Read for a peer, until it has been sent.
+    fetched: RefCell<Vec<Entry>>,
+}
+
+/// Entries to be read from disk for a peer.
+#[derive(Debug)]
+pub struct Wanted {
+    pub low: u64,
+    pub high: u64,
+    pub context: GetEntriesContext,
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.data.len() + 64
+}
+
+impl<O: OldEntries> MemoryLog<O> {
+    /// A log whose last entry on disk is `last`.
+    pub fn new(old: O, hard_state: HardState, last: LogIndex, voters: Vec<u64>) -> Self {
+        Self {
+            old,
+            hard_state,
+            voters,
+            entries: VecDeque::new(),
+            first: last.0 + 1,
+            bytes: 0,
+            wanted: RefCell::default(),
+            fetched: RefCell::default(),
+        }
+    }
+
+    fn last(&self) -> u64 {
+        self.first + self.entries.len() as u64 - 1
+    }
+
+    /// Takes over entries of a Ready, replacing what conflicts.
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(head) = entries.first() else { return };
+        assert!(head.index <= self.last() + 1, "entries {}.. would leave a gap behind {}", head.index, self.last());
+        if head.index < self.first {
+            self.entries.clear();
+            self.bytes = 0;
+            self.first = head.index;
+        }
+        while self.last() >= head.index && !self.entries.is_empty() {
+            self.bytes -= self.entries.pop_back().as_ref().map_or(0, size);
+        }
+        for entry in entries {
+            self.bytes += size(entry);
+            self.entries.push_back(entry.clone());
+        }
+    }
+
+    /// Entries up to `index` are on disk and applied: memory keeps only as many of them as fit.
+    pub fn release(&mut self, index: u64) {
+        while self.bytes > KEEP_BYTES && self.first <= index && !self.entries.is_empty() {
+            self.bytes -= self.entries.pop_front().as_ref().map_or(0, size);
+            self.first += 1;
+        }
+    }
+
+    /// Bytes of the entries behind `index`; those that are no longer in memory count as small ones.
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        let old = self.first.saturating_sub(index + 1) * 512;
+        let skip = (index + 1).saturating_sub(self.first) as usize;
+        old + self.entries.iter().skip(skip).map(|entry| size(entry) as u64).sum::<u64>()
+    }
+
+    pub fn take_wanted(&mut self) -> Vec<Wanted> {
+        self.wanted.take()
+    }
+
+    pub fn put_fetched(&mut self, entries: Vec<Entry>) {
+        self.fetched.replace(entries);
+    }
+
+    fn read(&self, low: u64, high: u64, max_bytes: usize) -> raft::Result<Vec<Entry>> {
+        let high = high.min(self.first);
+        let read = self.old.read(LogIndex(low), LogIndex(high), max_bytes);
+        let read = read.map_err(|error| Error::Store(StorageError::Other(error.into())))?;
+        Ok(read.into_iter().map(to_raft).collect())
+    }
+}
+
+/// Reads what a peer wants; runs off the loop.
+pub fn fetch(old: &impl OldEntries, low: u64, high: u64) -> Result<Vec<Entry>, String> {
+    Ok(old.read(LogIndex(low), LogIndex(high), FETCH_BYTES)?.into_iter().map(to_raft).collect())
+}
+
+impl<O: OldEntries> Storage for MemoryLog<O> {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut hard_state = eraftpb::HardState::default();
+        hard_state.term = self.hard_state.term.0;
+        hard_state.vote = self.hard_state.vote;
+        hard_state.commit = self.hard_state.commit.0;
+        let mut conf = ConfState::default();
+        conf.voters = self.voters.clone();
+        Ok(RaftState::new(hard_state, conf))
+    }
+
+    fn entries(&self, low: u64, high: u64, max: impl Into<Option<u64>>, context: GetEntriesContext) -> raft::Result<Vec<Entry>> {
+        let max = max.into().map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        if low < self.old.first_index().0 && low < self.first {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        if low < self.first {
+            if !context.can_async() {
+                // Only at start, before anything is served: redo behind the checkpoint.
+                return self.read(low, high, max.min(FETCH_BYTES));
+            }
+            let mut fetched = self.fetched.borrow_mut();
+            if fetched.first().is_some_and(|entry| entry.index == low) {
+                let mut taken = std::mem::take(&mut *fetched);
+                taken.retain(|entry| entry.index < high);
+                return Ok(taken);
+            }
+            self.wanted.borrow_mut().push(Wanted { low, high: high.min(self.first), context });
+            return Err(Error::Store(StorageError::LogTemporarilyUnavailable));
+        }
+        let from = (low - self.first) as usize;
+        let to = (high - self.first) as usize;
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let fits = bytes == 0 || bytes + size(entry) <= max;
+            bytes += size(entry);
+            fits
+        };
+        Ok(self.entries.range(from..to).take_while(fits).cloned().collect())
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == 0 {
+            return Ok(0);
+        }
+        if index >= self.first {
+            let entry = self.entries.get((index - self.first) as usize);
+            return entry.map(|entry| entry.term).ok_or(Error::Store(StorageError::Unavailable));
+        }
+        self.old.term(LogIndex(index)).map(|term| term.0).ok_or(Error::Store(StorageError::Compacted))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.old.first_index().0.min(self.first).max(1))
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        // A node that fell behind the retained log is refused with an explanation (see `Core::left_behind`).
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}

@@ -1,0 +1,70 @@
+//! Accepts peers' connections and reads what they send.
+
+use super::tls::{Tls, node_name};
+use super::{Local, NetEvent, ToLoop, frames, greeting};
+use crate::wire;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::BufReader;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// Connections that are still greeting; more are closed unheard.
+const GREETING_MAX: usize = 32;
+
+/// Serves until the loop is gone.
+pub(crate) async fn listen(listener: TcpListener, tls: Tls, local: Arc<Local>, to_loop: ToLoop) {
+    let greeting = Arc::new(tokio::sync::Semaphore::new(GREETING_MAX));
+    loop {
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely; trying again at once would only burn the processor.
+                    tracing::warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = to_loop.closed() => return,
+        };
+        let Ok(place) = greeting.clone().try_acquire_owned() else { continue };
+        let (acceptor, local, to_loop) = (TlsAcceptor::from(tls.server.clone()), local.clone(), to_loop.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = serve(stream, acceptor, &local, to_loop, place).await {
+                tracing::warn!(%address, %error, "a connection on the replication port was closed");
+            }
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, local: &Local, to_loop: ToLoop, place: tokio::sync::OwnedSemaphorePermit) -> io::Result<()> {
+    super::outgoing::tune(&stream)?;
+    let greet = async {
+        let mut stream = acceptor.accept(stream).await?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let name = certificates.and_then(|all| all.first()).and_then(node_name);
+        let hello = greeting::accept(&mut stream, local, Some(name.as_deref().unwrap_or("nobody"))).await?;
+        io::Result::Ok((stream, hello))
+    };
+    let (stream, hello) = tokio::time::timeout(greeting::LONGEST, greet).await??;
+    drop(place);
+    let from = hello.id;
+    if to_loop.send(NetEvent::StrangeStore { peer: from, store_id: hello.store_id }).await.is_err() {
+        return Ok(());
+    }
+    let mut stream = BufReader::with_capacity(256 << 10, stream);
+    loop {
+        let (frame, payload) = match frames::read(&mut stream).await {
+            Ok(read) => read,
+            // The peer ends or restarts; the outgoing connection tells of it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let message = wire::decode(frame, payload).map_err(frames::invalid)?;
+        if to_loop.send(NetEvent::Message { from, message }).await.is_err() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The replication stream: mutual TLS 1.3 between the static addresses, one connection a direction, frames of
+//! a prost header and the entries' raw bytes. A node writes on the connections that it opened and reads on
+//! those that it accepted.
+
+mod frames;
+mod greeting;
+mod incoming;
+mod outgoing;
+pub mod tls;
+
+pub(crate) use incoming::listen;
+pub(crate) use outgoing::Outgoing;
+
+use crate::wire::PeerMessage;
+use std::net::{IpAddr, SocketAddr};
+
+/// What both sides of a connection must agree about.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub cluster_id: String,
+    pub node: String,
+    pub id: u64,
+    /// Of this store's formatting, as hexadecimal digits.
+    pub store_id: String,
+    pub bind: IpAddr,
+    pub peers: Vec<Remote>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub name: String,
+    pub id: u64,
+    pub address: SocketAddr,
+}
+
+/// What the network tells the loop.
+pub(crate) enum NetEvent {
+    Message { from: u64, message: PeerMessage },
+    /// A connection to or from this peer has come up or gone, with the reason.
+    Up { peer: u64 },
+    Down { peer: u64, why: String },
+    /// A peer's store isn't the one that it had before.
+    StrangeStore { peer: u64, store_id: String },
+}
+
+pub(crate) type ToLoop = tokio::sync::mpsc::Sender<NetEvent>;
+
+/// Version of the frames.
+pub(crate) const PROTOCOL: u32 = 1;

@@ -1,0 +1,156 @@
+//! The connection to one peer: opened again and again, fed from a bounded queue. What doesn't fit is dropped,
+//! as a network would; Raft sends again what matters.
+
+use super::frames::Batch;
+use super::tls::Tls;
+use super::{Local, NetEvent, Remote, ToLoop, greeting};
+use crate::wire::{self, PeerMessage};
+use rustls::pki_types::ServerName;
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+/// Sent and unacknowledged data older than this closes the connection.
+const SILENT_MAX: Duration = Duration::from_secs(3);
+/// Bytes of messages that wait for the socket.
+const QUEUE_BYTES: usize = 48 << 20;
+const QUEUE_MESSAGES: usize = 8192;
+
+/// The loop's end of it.
+pub(crate) struct Outgoing {
+    queue: mpsc::Sender<PeerMessage>,
+    bytes: Rc<Cell<usize>>,
+    up: Rc<Cell<bool>>,
+}
+
+impl Outgoing {
+    pub(crate) fn start(remote: Remote, tls: &Tls, local: Arc<Local>, to_loop: ToLoop) -> Self {
+        let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
+        let (bytes, up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let link = Link { remote, connector: TlsConnector::from(tls.client.clone()), local, to_loop, messages, bytes: bytes.clone(), up: up.clone() };
+        tokio::task::spawn_local(link.run());
+        Self { queue, bytes, up }
+    }
+
+    /// False: dropped.
+    pub(crate) fn send(&self, message: PeerMessage) -> bool {
+        let size = size(&message);
+        if !self.up.get() || self.bytes.get() + size > QUEUE_BYTES {
+            return false;
+        }
+        let sent = self.queue.try_send(message).is_ok();
+        if sent {
+            self.bytes.set(self.bytes.get() + size);
+        }
+        sent
+    }
+}
+
+fn size(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::Raft(raft) => raft.message.entries.iter().map(|entry| entry.data.len() + 64).sum::<usize>() + 128,
+        _ => 128,
+    }
+}
+
+/// No waiting for more to send, and an end for connections into silence.
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(SILENT_MAX))
+}
+
+struct Link {
+    remote: Remote,
+    connector: TlsConnector,
+    local: Arc<Local>,
+    to_loop: ToLoop,
+    messages: mpsc::Receiver<PeerMessage>,
+    bytes: Rc<Cell<usize>>,
+    up: Rc<Cell<bool>>,
+}
+
+impl Link {
+    async fn run(mut self) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let why = match tokio::time::timeout(greeting::LONGEST, self.connect()).await {
+                Ok(Ok(stream)) => {
+                    pause = RETRY_FIRST;
+                    self.up.set(true);
+                    if self.to_loop.send(NetEvent::Up { peer: self.remote.id }).await.is_err() {
+                        return;
+                    }
+                    let ended = self.serve(stream).await;
+                    self.up.set(false);
+                    match ended {
+                        Ok(()) => return,
+                        Err(error) => error.to_string(),
+                    }
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", greeting::LONGEST.as_secs()),
+            };
+            // What was meant for the connection that broke is stale.
+            while self.messages.try_recv().is_ok() {}
+            self.bytes.set(0);
+            if self.to_loop.send(NetEvent::Down { peer: self.remote.id, why }).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+        let socket = if self.remote.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // The static address, so that the VIP's coming and going never touches the stream.
+        socket.bind((self.local.bind, 0).into())?;
+        let stream = socket.connect(self.remote.address).await?;
+        tune(&stream)?;
+        let name = ServerName::try_from(self.remote.name.clone()).map_err(super::frames::invalid)?;
+        let mut stream = self.connector.connect(name, stream).await?;
+        let hello = greeting::open(&mut stream, &self.local, &self.remote.name).await?;
+        let _ = self.to_loop.send(NetEvent::StrangeStore { peer: self.remote.id, store_id: hello.store_id }).await;
+        Ok(stream)
+    }
+
+    /// Until the connection breaks (an error) or the loop hangs up.
+    async fn serve(&mut self, stream: TlsStream<TcpStream>) -> io::Result<()> {
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut nothing = [0; 1];
+        loop {
+            tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(message) => self.write(&mut write, message).await?,
+                    None => return Ok(()),
+                },
+                // The peer never writes here: this resolves when it is gone.
+                ended = read.read(&mut nothing) => {
+                    ended?;
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection"));
+                }
+            }
+        }
+    }
+
+    /// Writes all that is queued, then flushes once.
+    async fn write(&mut self, stream: &mut (impl AsyncWrite + Unpin), first: PeerMessage) -> io::Result<()> {
+        let mut batch = Batch::default();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            self.bytes.set(self.bytes.get().saturating_sub(size(&message)));
+            let (frame, payload) = wire::encode(&message);
+            batch.put(stream, &frame, &payload).await?;
+            next = self.messages.try_recv().ok();
+        }
+        batch.flush(stream).await
+    }
+}

@@ -1,0 +1,347 @@
+//! Puts a replica together: opens (or formats) its store, starts its threads and the loop.
+
+use crate::clock::boottime_ms;
+use crate::core::{Core, CoreConfig, CoreStart};
+use crate::error::ReplicaError;
+use crate::gate::Gate;
+use crate::handle::Handle;
+use crate::net::tls::Tls;
+use crate::net::{self, Local, Outgoing};
+use crate::pins::Pins;
+use crate::roles::Role;
+use crate::sequencer::Sequencer;
+use crate::task::{Channels, Settings, State, Task};
+use crate::threads::apply::ApplyThread;
+use crate::threads::checkpoint::CheckpointThread;
+use crate::threads::fetch::FetchThread;
+use crate::threads::log::{LogThread, LogWork};
+use crate::threads::spawn;
+use crate::view::View;
+use holdfast_storage::apply::Applier;
+use holdfast_storage::checkpoint;
+use holdfast_storage::disk::real::RealDisk;
+use holdfast_storage::error::StoreError;
+use holdfast_storage::identity::Identity;
+use holdfast_storage::meta::rocks::Rocks;
+use holdfast_storage::open::{self, Opened};
+use holdfast_storage::types::LogIndex;
+use rand::RngExt as _;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// One node's settings, already checked.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub store: PathBuf,
+    pub log_bytes: u64,
+    pub cluster_id: String,
+    pub node: String,
+    /// All three, with their Raft ids; this node's own among them.
+    pub nodes: Vec<(u64, String, SocketAddr)>,
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub tick: Duration,
+    pub heartbeat_ticks: u32,
+    pub election_ticks: u32,
+    pub lease: Duration,
+    pub grace: Duration,
+    pub forgetful_wait: Duration,
+    pub vip_wait: Duration,
+    pub needs_agent: bool,
+}
+
+/// A running replica. `stop` ends it in order.
+pub struct Replica {
+    pub handle: Handle,
+    pub store_id: String,
+    running: Running,
+}
+
+struct Running {
+    task: JoinHandle<u64>,
+    log: JoinHandle<()>,
+    apply: JoinHandle<()>,
+    fetch: Vec<JoinHandle<()>>,
+    checkpoint: JoinHandle<()>,
+    ask_checkpoint: crossbeam_channel::Sender<()>,
+    to_log: crossbeam_channel::Sender<LogWork>,
+    disk: RealDisk,
+}
+
+/// Opens the store, formatting an empty folder, and refuses one that belongs elsewhere.
+fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError> {
+    let path = options.store.display().to_string();
+    let wrap = |what: &'static str| {
+        let path = path.clone();
+        move |source| StoreError::Disk { what, path, source }
+    };
+    std::fs::create_dir_all(&options.store).map_err(wrap("making the store's folder"))?;
+    let disk = RealDisk::open(&options.store).map_err(wrap("opening the store's folder"))?;
+    let identity = match Identity::read(&disk)? {
+        Some(identity) => identity,
+        None => {
+            refuse_foreign_files(&options.store)?;
+            let identity = Identity { cluster: options.cluster_id.clone(), node: options.node.clone(), store: rand::rng().random() };
+            tracing::info!(store = path, log_mib = options.log_bytes >> 20, "formatting a new store; the log is written once with zeros");
+            open::format(&disk, &identity, options.log_bytes)?;
+            identity
+        }
+    };
+    identity.must_be(&options.cluster_id, &options.node)?;
+    let meta = Rocks::open(&options.store.join("meta"))?;
+    Ok(open::open(disk, meta, identity)?)
+}
+
+/// A folder that is no store and isn't empty was probably named by mistake. What an interrupted formatting left is made anew.
+fn refuse_foreign_files(store: &std::path::Path) -> Result<(), ReplicaError> {
+    const OURS: [&str; 9] = ["data", "log", "meta", "checkpoint.a", "checkpoint.b", "clean-stop", "identity.new", "lost+found", "lock"];
+    let entries = std::fs::read_dir(store).map_err(|source| StoreError::Disk { what: "listing", path: store.display().to_string(), source })?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !OURS.contains(&name.as_str()) {
+            let why = format!("{name} is in it, and it isn't a Holdfast store: `store.path` must name an empty folder or a store");
+            return Err(StoreError::Identity { path: store.display().to_string(), why }.into());
+        }
+    }
+    Ok(())
+}
+
+impl Replica {
+    pub fn start(options: &Options) -> Result<Self, ReplicaError> {
+        let tls = Tls::load(&options.ca, &options.cert, &options.key)?;
+        let lock = lock(&options.store)?;
+        let opened = open_store(options)?;
+        let own = options.nodes.iter().find(|(_, name, _)| *name == options.node).expect("the configuration names this node");
+        let (id, listen) = (own.0, own.2);
+        tracing::info!(
+            last = %opened.recovered.last, checkpoint = %opened.checkpoint, clean = opened.clean, "the store is open"
+        );
+        if let Some(torn) = &opened.recovered.torn {
+            tracing::warn!(torn, "the end of the log was cut");
+        }
+        let store_id = holdfast_storage::identity::hex(&opened.identity.store);
+        let local = Arc::new(Local {
+            cluster_id: options.cluster_id.clone(),
+            node: options.node.clone(),
+            id,
+            store_id: store_id.clone(),
+            bind: listen.ip(),
+            peers: options
+                .nodes
+                .iter()
+                .filter(|(peer, _, _)| *peer != id)
+                .map(|(peer, name, address)| net::Remote { name: name.clone(), id: *peer, address: *address })
+                .collect(),
+        });
+        let listener = bind(listen)?;
+        Self::run(options, opened, local, tls, listener, lock)
+    }
+
+    fn run(
+        options: &Options,
+        opened: Opened<RealDisk, Rocks>,
+        local: Arc<Local>,
+        tls: Tls,
+        listener: std::net::TcpListener,
+        lock: std::fs::File,
+    ) -> Result<Self, ReplicaError> {
+        let Opened { store, log, recovered, checkpoint, clean, redo_until, .. } = opened;
+        let reader = log.reader();
+        let log_total = log.geometry().total_bytes();
+        let store_id = local.store_id.clone();
+        let (commands, command_queue) = mpsc::unbounded_channel();
+        let (to_loop, thread_events) = mpsc::unbounded_channel();
+        let (to_log, log_work) = crossbeam_channel::unbounded();
+        let (to_apply, apply_work) = crossbeam_channel::unbounded();
+        let (to_fetch, fetch_work) = crossbeam_channel::unbounded();
+        let (ask_checkpoint, asked) = crossbeam_channel::bounded(1);
+        let apply_queued = Arc::new(AtomicU64::new(0));
+        let log_used = Arc::new(AtomicU64::new(log.used()));
+        let core_config = CoreConfig {
+            id: local.id,
+            peers: local.peers.iter().map(|peer| peer.id).collect(),
+            election_ticks: options.election_ticks,
+            heartbeat_ticks: options.heartbeat_ticks,
+            lease_ms: options.lease.as_millis() as u64,
+            forgetful_wait_ms: options.forgetful_wait.as_millis() as u64,
+            seed: rand::rng().random(),
+        };
+        let stored = open::stored(&store)?;
+        let start = CoreStart { hard_state: recovered.hard_state, last: recovered.last, checkpoint, committed: stored, clean };
+        let disk = store.data.disk().clone();
+        let log_thread =
+            LogThread { log, work: log_work, to_loop: to_loop.clone(), need_checkpoint: ask_checkpoint.clone(), used: log_used.clone(), ended: false };
+        let apply_thread = ApplyThread {
+            store: store.clone(),
+            applier: Applier::new(store.clone(), redo_until),
+            reader: reader.clone(),
+            work: apply_work,
+            to_loop: to_loop.clone(),
+            queued: apply_queued.clone(),
+        };
+        let checkpoint_thread = CheckpointThread { store: store.clone(), asked, log: to_log.clone(), log_used, log_total };
+        let fetch_thread =
+            || FetchThread { store: store.clone(), reader: reader.clone(), work: fetch_work.clone(), to_loop: to_loop.clone() };
+        let gate = Arc::new(Gate::default());
+        let (view, shown) = watch::channel(first_view(&recovered, checkpoint));
+        let handle = Handle { commands, gate: gate.clone(), store: store.clone(), view: shown };
+        let settings = Settings {
+            id: local.id,
+            names: options.nodes.iter().map(|(id, name, _)| (*id, name.clone())).collect(),
+            tick: options.tick,
+            grace_ms: options.grace.as_millis() as u64,
+            vip_wait_ms: options.vip_wait.as_millis() as u64,
+            reserve: log_total,
+            needs_agent: options.needs_agent,
+        };
+        let pins = Pins::load(&options.store).map_err(|source| StoreError::Disk { what: "reading", path: "peers".into(), source })?;
+        let fetch = vec![
+            spawn("hf-fetch-0", { let thread = fetch_thread(); move || thread.run() })?,
+            spawn("hf-fetch-1", { let thread = fetch_thread(); move || thread.run() })?,
+        ];
+        let running = Running {
+            log: spawn("hf-log", move || log_thread.run())?,
+            apply: spawn("hf-apply", move || apply_thread.run())?,
+            fetch,
+            checkpoint: spawn("hf-checkpoint", move || checkpoint_thread.run())?,
+            ask_checkpoint,
+            to_log: to_log.clone(),
+            disk,
+            task: spawn_loop(move |net_events, to_net| {
+                let core = Core::new(core_config, start, reader, boottime_ms())?;
+                let outgoing: BTreeMap<u64, Outgoing> =
+                    local.peers.iter().map(|peer| (peer.id, Outgoing::start(peer.clone(), &tls, local.clone(), to_net.clone()))).collect();
+                tokio::task::spawn_local(net::listen(tokio::net::TcpListener::from_std(listener).map_err(|source| ReplicaError::Net {
+                    what: "listening on", address: local.bind.to_string(), source,
+                })?, tls, local, to_net));
+                let channels = Channels {
+                    commands: command_queue, threads: thread_events, net: net_events, log: to_log, apply: to_apply, fetch: to_fetch, apply_queued, view,
+                };
+                let _held_until_the_end = lock;
+                Ok(Task { settings, core, sequencer: Sequencer::new(store.clone()), store, channels, outgoing, gate, pins, state: State::default() })
+            })?,
+        };
+        Ok(Self { handle, store_id, running })
+    }
+
+    /// Whether the loop still runs.
+    pub fn is_running(&self) -> bool {
+        !self.running.task.is_finished()
+    }
+
+    /// Ends the loop, syncs the log, applies and checkpoints what is committed, and leaves the clean-stop mark.
+    pub fn stop(self) -> Result<(), ReplicaError> {
+        self.handle.stop();
+        let Running { task, log, apply, fetch, checkpoint: checkpoints, ask_checkpoint, to_log, disk } = self.running;
+        let failed = |name| move |_| ReplicaError::Thread(name, std::io::Error::other("it panicked"));
+        let last = task.join().map_err(failed("hf-loop"))?;
+        let _ = to_log.send(LogWork::End);
+        log.join().map_err(failed("hf-log"))?;
+        apply.join().map_err(failed("hf-apply"))?;
+        for thread in fetch {
+            thread.join().map_err(failed("hf-fetch"))?;
+        }
+        drop(ask_checkpoint);
+        checkpoints.join().map_err(failed("hf-checkpoint"))?;
+        checkpoint::run(self.handle.store())?;
+        open::mark_clean(&disk, LogIndex(last))?;
+        Ok(())
+    }
+}
+
+/// The loop has a thread and a runtime of its own: a shared one costs more and stalls longer.
+fn spawn_loop<F>(build: F) -> Result<JoinHandle<u64>, ReplicaError>
+where
+    F: FnOnce(mpsc::Receiver<net::NetEvent>, net::ToLoop) -> Result<Task, ReplicaError> + Send + 'static,
+{
+    let (ready, started) = std::sync::mpsc::channel();
+    let thread = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = ready.send(Err(ReplicaError::Thread("hf-loop", error)));
+                return 0;
+            }
+        };
+        tokio::task::LocalSet::new().block_on(&runtime, async move {
+            let (to_net, net_events) = mpsc::channel(1024);
+            match build(net_events, to_net) {
+                Ok(task) => {
+                    let _ = ready.send(Ok(()));
+                    task.run().await
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    0
+                }
+            }
+        })
+    };
+    let thread =
+        std::thread::Builder::new().name("hf-loop".into()).spawn(thread).map_err(|error| ReplicaError::Thread("hf-loop", error))?;
+    started.recv().unwrap_or_else(|_| Err(ReplicaError::Thread("hf-loop", std::io::Error::other("it panicked at start"))))?;
+    Ok(thread)
+}
+
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ReplicaError> {
+    let failed = |source| ReplicaError::Net { what: "listening for peers on", address: address.to_string(), source };
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(failed)?;
+    socket.set_reuse_address(true).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    socket.bind(&address.into()).map_err(failed)?;
+    socket.listen(64).map_err(failed)?;
+    Ok(socket.into())
+}
+
+/// Two daemons on one store would destroy it.
+fn lock(store: &std::path::Path) -> Result<std::fs::File, ReplicaError> {
+    let path = store.join("lock");
+    let failed = |source| StoreError::Disk { what: "locking", path: path.display().to_string(), source };
+    std::fs::create_dir_all(store).map_err(failed)?;
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| StoreError::Identity {
+        path: path.display().to_string(),
+        why: "another holdfast process has this store open: stop it first".into(),
+    })?;
+    Ok(file)
+}
+
+fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex) -> View {
+    View {
+        at_ms: 0,
+        role: Role::None,
+        term: recovered.hard_state.term.0,
+        leader: None,
+        candidate: true,
+        sequenced: recovered.last.0,
+        durable: recovered.last.0,
+        committed: recovered.hard_state.commit.0,
+        applied: checkpoint.0,
+        checkpointed: checkpoint.0,
+        first: recovered.first.0,
+        lease_until_ms: 0,
+        vip_not_before_ms: 0,
+        forgetful: false,
+        durable_alone_ms: None,
+        peers: BTreeMap::new(),
+        lag_bytes: 0,
+        behind_since_ms: None,
+        left_behind: Vec::new(),
+        halted: None,
+        full: false,
+        failover: None,
+        handover: None,
+        waiting: 0,
+        rotten_blocks: 0,
+        store_free: 0,
+        reserve: 0,
+    }
+}

@@ -1,0 +1,98 @@
+//! Applies what is committed. When it falls behind, entries are read back from the log instead of being kept in memory.
+
+use super::{ThreadEvent, ToLoop};
+use crossbeam_channel::Receiver;
+use holdfast_storage::RealStore;
+use holdfast_storage::apply::{Applier, Committed};
+use holdfast_storage::disk::real::RealDisk;
+use holdfast_storage::error::{StoreError, chain};
+use holdfast_storage::log::LogReader;
+use holdfast_storage::meta::rocks::Rocks;
+use holdfast_storage::types::LogIndex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) enum ApplyWork {
+    Entries(Vec<Committed>),
+    /// All up to here is committed and in the log; read it from there.
+    UpTo(LogIndex),
+}
+
+/// Bytes and entries that one batch applies at most.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_ENTRIES: usize = 512;
+
+pub(crate) struct ApplyThread {
+    pub(crate) store: Arc<RealStore>,
+    pub(crate) applier: Applier<RealDisk, Rocks>,
+    pub(crate) reader: LogReader<RealDisk>,
+    pub(crate) work: Receiver<ApplyWork>,
+    pub(crate) to_loop: ToLoop,
+    /// Bytes handed in and not applied; the loop stops handing in entries above a bound.
+    pub(crate) queued: Arc<AtomicU64>,
+}
+
+impl ApplyThread {
+    /// Until the loop hangs up; then everything that was handed in is applied.
+    pub(crate) fn run(mut self) {
+        while let Ok(work) = self.work.recv() {
+            let done = match work {
+                ApplyWork::Entries(entries) => self.entries(entries),
+                ApplyWork::UpTo(index) => self.up_to(index),
+            };
+            if let Err(error) = done {
+                let _ = self.to_loop.send(ThreadEvent::Halted(chain(&error)));
+                return;
+            }
+        }
+    }
+
+    /// Gathers what else is waiting, so that a batch of the metadata store serves many entries.
+    fn entries(&mut self, mut entries: Vec<Committed>) -> Result<(), StoreError> {
+        let mut then = None;
+        while entries.len() < BATCH_ENTRIES && bytes(&entries) < BATCH_BYTES {
+            match self.work.try_recv() {
+                Ok(ApplyWork::Entries(more)) => entries.extend(more),
+                Ok(ApplyWork::UpTo(index)) => {
+                    then = Some(index);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let handed_in = bytes(&entries) as u64;
+        // Some may have been read from the log already.
+        let applied = self.store.applied();
+        entries.retain(|entry| entry.index > applied);
+        if let Some(first) = entries.first()
+            && first.index > applied.next()
+        {
+            self.up_to(LogIndex(first.index.0 - 1))?;
+        }
+        for batch in entries.chunks(BATCH_ENTRIES) {
+            self.batch(batch)?;
+        }
+        self.queued.fetch_sub(handed_in, Ordering::AcqRel);
+        then.map_or(Ok(()), |index| self.up_to(index))
+    }
+
+    fn up_to(&mut self, index: LogIndex) -> Result<(), StoreError> {
+        while self.store.applied() < index {
+            let read = self.reader.read(self.store.applied().next(), index.next(), BATCH_BYTES)?;
+            let committed = |entry: holdfast_storage::log::LogEntry| Committed { index: entry.index, term: entry.term, data: entry.data };
+            let entries: Vec<Committed> = read.into_iter().map(committed).collect();
+            self.batch(&entries)?;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, entries: &[Committed]) -> Result<(), StoreError> {
+        let parts = self.applier.apply(entries)?;
+        let _ = self.to_loop.send(ThreadEvent::Applied(self.store.applied(), parts));
+        Ok(())
+    }
+}
+
+pub(crate) fn bytes(entries: &[Committed]) -> usize {
+    entries.iter().map(|entry| entry.data.len() + 128).sum()
+}

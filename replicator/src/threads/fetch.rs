@@ -1,0 +1,45 @@
+//! Disk reads that the loop must not wait for: keys that a request needs, old entries that a peer needs.
+
+use super::{ThreadEvent, ToLoop};
+use crate::api::Request;
+use crate::memory_log::{self, Wanted};
+use crossbeam_channel::Receiver;
+use holdfast_storage::RealStore;
+use holdfast_storage::disk::real::RealDisk;
+use holdfast_storage::error::chain;
+use holdfast_storage::key::Key;
+use holdfast_storage::log::LogReader;
+use std::sync::Arc;
+
+pub(crate) enum FetchWork {
+    Keys(Request, Vec<Key>),
+    Entries(Wanted),
+}
+
+pub(crate) struct FetchThread {
+    pub(crate) store: Arc<RealStore>,
+    pub(crate) reader: LogReader<RealDisk>,
+    pub(crate) work: Receiver<FetchWork>,
+    pub(crate) to_loop: ToLoop,
+}
+
+impl FetchThread {
+    /// Until the loop hangs up.
+    pub(crate) fn run(self) {
+        while let Ok(work) = self.work.recv() {
+            let event = match work {
+                FetchWork::Keys(request, keys) => match keys.iter().try_for_each(|key| self.store.value(key).map(|_| ())) {
+                    Ok(()) => ThreadEvent::Warmed(request),
+                    Err(error) => ThreadEvent::CouldNotWarm(request, chain(&error)),
+                },
+                FetchWork::Entries(wanted) => {
+                    let read = memory_log::fetch(&self.reader, wanted.low, wanted.high);
+                    ThreadEvent::Fetched(wanted, read)
+                }
+            };
+            if self.to_loop.send(event).is_err() {
+                return;
+            }
+        }
+    }
+}

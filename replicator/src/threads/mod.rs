@@ -1,0 +1,38 @@
+//! The plain threads beside the loop: one writes and syncs the log, one applies, one checkpoints, a few fetch.
+
+pub(crate) mod apply;
+pub(crate) mod checkpoint;
+pub(crate) mod fetch;
+pub(crate) mod log;
+
+use crate::error::ReplicaError;
+use crate::memory_log::Wanted;
+use crate::api::Request;
+use holdfast_storage::check::Part;
+use holdfast_storage::types::LogIndex;
+use raft::eraftpb::Entry;
+
+/// What a thread tells the loop.
+pub(crate) enum ThreadEvent {
+    /// Everything up to the `Persist` of this number is on stable storage.
+    Persisted(u64),
+    Applied(LogIndex, Vec<Part>),
+    /// An entry couldn't be applied: this node halts with status alive.
+    Halted(String),
+    Fetched(Wanted, Result<Vec<Entry>, String>),
+    /// What this request needed is in memory now.
+    Warmed(Request),
+    CouldNotWarm(Request, String),
+}
+
+pub(crate) type ToLoop = tokio::sync::mpsc::UnboundedSender<ThreadEvent>;
+
+pub(crate) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, ReplicaError> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(|error| ReplicaError::Thread(name, error))
+}
+
+/// A failure after which nothing on this machine's disk can be trusted to be as we believe: the peers are the recovery.
+pub(crate) fn die(what: &str, error: &dyn std::error::Error) -> ! {
+    tracing::error!(error = holdfast_storage::error::chain(error), "{what}; stopping at once, the other nodes go on");
+    std::process::abort();
+}

@@ -1,0 +1,67 @@
+//! What the loop shows to everyone else: status, vip-agent's facts, the mount's owner. A plain snapshot.
+
+use crate::roles::Role;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+pub struct View {
+    pub at_ms: u64,
+    pub role: Role,
+    pub term: u64,
+    /// Raft id of the leader that this node follows or is.
+    pub leader: Option<u64>,
+    /// An election is on: no leader is known.
+    pub candidate: bool,
+    pub sequenced: u64,
+    pub durable: u64,
+    pub committed: u64,
+    pub applied: u64,
+    pub checkpointed: u64,
+    pub first: u64,
+    pub lease_until_ms: u64,
+    pub vip_not_before_ms: u64,
+    pub forgetful: bool,
+    pub durable_alone_ms: Option<u64>,
+    pub peers: BTreeMap<u64, PeerView>,
+    /// Followers: log bytes behind the leader, and since when.
+    pub lag_bytes: u64,
+    pub behind_since_ms: Option<u64>,
+    /// Peers that fell behind the retained log.
+    pub left_behind: Vec<u64>,
+    pub halted: Option<String>,
+    pub full: bool,
+    pub failover: Option<Failover>,
+    pub handover: Option<String>,
+    pub waiting: usize,
+    pub rotten_blocks: u64,
+    pub store_free: u64,
+    pub reserve: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PeerView {
+    pub up: bool,
+    /// Why there is no connection, and since when (CLOCK_BOOTTIME).
+    pub down: Option<(String, u64)>,
+    pub heard_ms: u64,
+    pub last_index: u64,
+    pub eligible: bool,
+    pub forgetful: bool,
+    /// Its store isn't the one that it had before.
+    pub strange: bool,
+}
+
+/// Moments of this node's last promotion, CLOCK_BOOTTIME in ms; 0: not yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    pub term: u64,
+    pub began_ms: u64,
+    pub detected_ms: u64,
+    pub lease_ms: u64,
+    pub mounted_ms: u64,
+    pub vip_ms: u64,
+    pub units_ms: u64,
+    pub first_write_ms: u64,
+    pub from: Option<u64>,
+    pub planned: bool,
+}

@@ -1,0 +1,200 @@
+//! Committed effects become state: bytes into data files, checksums and metadata into one batch that also
+//! holds the applied index. The same code runs on every node; it decides nothing.
+//!
+//! Nothing is synced here. A crash at any line leaves data files ahead of the metadata; redo from the
+//! published checkpoint writes the same bytes again and ends in the same state.
+
+use crate::check::{self, Part};
+use crate::data::sums::{self, Working};
+use crate::disk::Disk;
+use crate::effects::{Effect, Entry};
+use crate::error::StoreError;
+use crate::key;
+use crate::meta::{Change, Meta};
+use crate::store::Store;
+use crate::types::{BLOCK, Ino, LogIndex, Term};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+
+/// Keys of one replica alone; never planned, never compared.
+pub const APPLIED: &[u8] = b"z applied";
+
+/// An entry that is committed and durable in this node's own log.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub index: LogIndex,
+    pub term: Term,
+    pub data: Bytes,
+}
+
+pub struct Applier<D: Disk, M: Meta> {
+    store: Arc<Store<D, M>>,
+    sums: Working,
+    changes: Vec<Change>,
+    /// Entries up to here may have been applied before a crash, in part and in any order: their blocks may be
+    /// torn until redo has passed them, so an old block that doesn't fit its checksum is no sign of rot.
+    redo_until: LogIndex,
+    block: Vec<u8>,
+}
+
+impl<D: Disk, M: Meta> Applier<D, M> {
+    pub fn new(store: Arc<Store<D, M>>, redo_until: LogIndex) -> Self {
+        Self { store, sums: Working::default(), changes: Vec::new(), redo_until, block: vec![0; BLOCK as usize] }
+    }
+
+    /// Applies entries that follow each other and what is applied already. Returns the answers to check
+    /// effects among them. After an error nothing more may be applied: the caller halts with status alive.
+    pub fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Part>, StoreError> {
+        let mut done = Vec::with_capacity(entries.len());
+        let mut parts = Vec::new();
+        let mut applied = self.store.applied();
+        for entry in entries {
+            if entry.index != applied.next() {
+                return Err(StoreError::Gap { index: entry.index, applied });
+            }
+            applied = entry.index;
+            // Raft's own entry at the start of a term carries nothing.
+            let effects = if entry.data.is_empty() { Vec::new() } else { self.decode(entry)? };
+            for effect in &effects {
+                match effect {
+                    Effect::Check { id, part } => {
+                        self.commit(entry.index, &mut done)?;
+                        parts.push(Part { id: *id, index: entry.index, found: check::part(&self.store, part) });
+                    }
+                    effect => self.effect(entry.index, effect)?,
+                }
+            }
+            done.push((entry.index, effects));
+        }
+        self.commit(applied, &mut done)?;
+        Ok(parts)
+    }
+
+    fn decode(&self, entry: &Committed) -> Result<Vec<Effect>, StoreError> {
+        let decoded = Entry::decode(entry.index, &entry.data)?;
+        if decoded.term != entry.term {
+            return Err(StoreError::WrongTerm { index: entry.index, planned: decoded.term.0, stands: entry.term.0 });
+        }
+        Ok(decoded.effects)
+    }
+
+    /// Writes what has gathered in one batch, then lets readers see it there.
+    fn commit(&mut self, index: LogIndex, done: &mut Vec<(LogIndex, Vec<Effect>)>) -> Result<(), StoreError> {
+        self.sums.flush(&mut self.changes);
+        let mut applied = BytesMut::with_capacity(8);
+        applied.put_u64_le(index.0);
+        self.changes.push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
+        self.store.meta.write(std::mem::take(&mut self.changes))?;
+        self.store.overlay.applied(done);
+        self.store.set_applied(index);
+        done.clear();
+        Ok(())
+    }
+
+    fn effect(&mut self, index: LogIndex, effect: &Effect) -> Result<(), StoreError> {
+        match effect {
+            Effect::Put { key, value } => self.changes.push(Change::Put(key.clone(), value.clone())),
+            Effect::Delete { key } => self.changes.push(Change::Delete(key.clone())),
+            Effect::Write { ino, offset, data } => self.write(index, *ino, *offset, data)?,
+            Effect::Truncate { ino, size } => self.truncate(index, *ino, *size)?,
+            Effect::Zero { ino, offset, len } => self.zero(index, *ino, *offset, *len)?,
+            Effect::Purge { ino } => {
+                self.sums.purge(*ino, &mut self.changes);
+                self.store.data.remove(*ino)?;
+            }
+            Effect::Check { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: LogIndex, ino: Ino, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        let mut at = 0;
+        while at < data.len() {
+            let position = offset + at as u64;
+            let block = position / BLOCK;
+            let inside = (position % BLOCK) as usize;
+            let len = (BLOCK as usize - inside).min(data.len() - at);
+            let part = &data[at..at + len];
+            let sum = if len == BLOCK as usize { sums::of(part) } else { self.sum_with(index, ino, block, inside, part)? };
+            self.sums.set(&self.store.meta, ino, block, sum)?;
+            at += len;
+        }
+        // After the checks of the old blocks, which read what stands there now.
+        self.store.data.write(ino, data, offset)
+    }
+
+    /// Checksum of a block after `part` was laid over it; the old block is verified first, so that rot isn't laundered.
+    fn sum_with(&mut self, index: LogIndex, ino: Ino, block: u64, inside: usize, part: &[u8]) -> Result<sums::Sum, StoreError> {
+        if !self.load(index, ino, block)? {
+            return Ok(sums::DAMAGED);
+        }
+        self.block[inside..inside + part.len()].copy_from_slice(part);
+        Ok(sums::of(&self.block))
+    }
+
+    /// Brings a block into `self.block`; false if it is rotten.
+    fn load(&mut self, index: LogIndex, ino: Ino, block: u64) -> Result<bool, StoreError> {
+        let old = self.sums.get(&self.store.meta, ino, block)?;
+        if old == sums::HOLE {
+            // During redo the file may hold bytes that a later entry wrote; that entry comes again.
+            self.block.fill(0);
+            return Ok(true);
+        }
+        self.store.data.read(ino, &mut self.block, block * BLOCK)?;
+        if index <= self.redo_until || old == sums::of(&self.block) {
+            return Ok(true);
+        }
+        self.store.count_rotten();
+        tracing::error!(%ino, offset = block * BLOCK, %index, "a block on disk doesn't fit its checksum; reads of it fail until it is mended");
+        Ok(false)
+    }
+
+    fn truncate(&mut self, index: LogIndex, ino: Ino, size: u64) -> Result<(), StoreError> {
+        let (block, inside) = (size / BLOCK, (size % BLOCK) as usize);
+        if inside == 0 {
+            self.sums.cut(&self.store.meta, ino, block, &mut self.changes)?;
+        } else {
+            let old = self.sums.get(&self.store.meta, ino, block)?;
+            let sum = if old == sums::HOLE { old } else { self.sum_with(index, ino, block, inside, &ZEROS[inside..])? };
+            self.sums.cut(&self.store.meta, ino, block + 1, &mut self.changes)?;
+            self.sums.set(&self.store.meta, ino, block, sum)?;
+        }
+        self.store.data.truncate(ino, size)
+    }
+
+    fn zero(&mut self, index: LogIndex, ino: Ino, offset: u64, len: u64) -> Result<(), StoreError> {
+        let end = offset.saturating_add(len);
+        let whole = offset.div_ceil(BLOCK)..end / BLOCK;
+        if whole.start >= whole.end {
+            // At most two blocks, neither of them whole.
+            let middle = (offset / BLOCK + 1) * BLOCK;
+            self.zero_inside(index, ino, offset, end.min(middle))?;
+            return self.zero_inside(index, ino, middle, end);
+        }
+        self.zero_inside(index, ino, offset, whole.start * BLOCK)?;
+        self.zero_inside(index, ino, whole.end * BLOCK, end)?;
+        self.sums.clear(&self.store.meta, ino, whole.clone(), &mut self.changes)?;
+        self.store.data.punch(ino, whole.start * BLOCK, (whole.end - whole.start) * BLOCK)
+    }
+
+    /// Zeros within one block.
+    fn zero_inside(&mut self, index: LogIndex, ino: Ino, from: u64, to: u64) -> Result<(), StoreError> {
+        if from >= to || self.sums.get(&self.store.meta, ino, from / BLOCK)? == sums::HOLE {
+            return Ok(());
+        }
+        self.write(index, ino, from, &ZEROS[..(to - from) as usize])
+    }
+}
+
+static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
+
+/// The index that the metadata store holds; may be ahead of the checkpoint.
+pub(crate) fn stored_index(meta: &impl Meta) -> Result<LogIndex, StoreError> {
+    let value = meta.get(APPLIED)?;
+    Ok(LogIndex(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes)))
+}
+
+/// Whether a key belongs to one replica alone.
+pub(crate) fn is_own(key: &[u8]) -> bool {
+    key.first() == Some(&b'z') || key.first() == Some(&key::sums(Ino(0), 0)[0])
+}

@@ -1,0 +1,192 @@
+//! Contents of files: one plain sparse file an inode, at the same offsets, so that an operator can always
+//! get the data out with nothing but `cp`. An empty inode has none.
+//!
+//! Nothing here is synced until a checkpoint asks for it; redo from the log mends what a crash tore.
+
+pub mod sums;
+
+use crate::disk::{Disk, DiskFile, OpenHow};
+use crate::error::StoreError;
+use crate::types::{BLOCK, Ino};
+use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
+
+/// Files lie in this many folders, by the low bits of the inode's number.
+const FOLDERS: u64 = 256;
+const OPEN_SHARDS: u64 = 16;
+/// Open files kept in each shard.
+const OPEN_EACH: usize = 64;
+/// With more dirty files than this a checkpoint syncs the whole file system at once.
+const SYNC_ONE_BY_ONE: usize = 64;
+
+pub struct DataFiles<D: Disk> {
+    disk: D,
+    open: Vec<Mutex<HashMap<Ino, Arc<D::File>>>>,
+    dirty: Mutex<Dirty>,
+}
+
+#[derive(Default)]
+struct Dirty {
+    files: HashSet<Ino>,
+    folders: HashSet<u64>,
+}
+
+fn folder(ino: Ino) -> u64 {
+    ino.0 % FOLDERS
+}
+
+/// Where an inode's bytes are, relative to the store.
+pub fn path(ino: Ino) -> String {
+    format!("data/{:02x}/{:016x}", folder(ino), ino.0)
+}
+
+impl<D: Disk> DataFiles<D> {
+    pub fn format(disk: &D) -> Result<(), StoreError> {
+        let make = |path: &str| disk.create_dir(path).map_err(StoreError::disk("making", path));
+        make("data")?;
+        for folder in 0..FOLDERS {
+            make(&format!("data/{folder:02x}"))?;
+        }
+        disk.sync_dir("data").map_err(StoreError::disk("syncing", "data"))
+    }
+
+    pub fn new(disk: D) -> Self {
+        let open = (0..OPEN_SHARDS).map(|_| Mutex::default()).collect();
+        Self { disk, open, dirty: Mutex::default() }
+    }
+
+    fn shard(&self, ino: Ino) -> std::sync::MutexGuard<'_, HashMap<Ino, Arc<D::File>>> {
+        self.open[(ino.0 % OPEN_SHARDS) as usize].lock().expect("no panic under the lock")
+    }
+
+    fn dirty(&self) -> std::sync::MutexGuard<'_, Dirty> {
+        self.dirty.lock().expect("no panic under the lock")
+    }
+
+    /// `None`: there is no file, so all reads as zeros.
+    fn file(&self, ino: Ino, create: bool) -> Result<Option<Arc<D::File>>, StoreError> {
+        if let Some(file) = self.shard(ino).get(&ino) {
+            return Ok(Some(file.clone()));
+        }
+        let path = path(ino);
+        let file = match self.disk.open(&path, OpenHow { create: false, direct: false }) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound && !create => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.dirty().folders.insert(folder(ino));
+                self.disk.open(&path, OpenHow { create: true, direct: false }).map_err(StoreError::disk("making", &path))?
+            }
+            Err(error) => return Err(StoreError::disk("opening", &path)(error)),
+        };
+        let file = Arc::new(file);
+        let mut shard = self.shard(ino);
+        if shard.len() >= OPEN_EACH {
+            let any = shard.keys().next().copied();
+            any.map(|ino| shard.remove(&ino));
+        }
+        Ok(Some(shard.entry(ino).or_insert(file).clone()))
+    }
+
+    /// Fills the buffer; what lies beyond the file's end or in a hole reads as zeros.
+    pub fn read(&self, ino: Ino, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        let got = match self.file(ino, false)? {
+            Some(file) => file.read_at(buffer, offset).map_err(StoreError::disk("reading", &path(ino)))?,
+            None => 0,
+        };
+        buffer[got..].fill(0);
+        Ok(())
+    }
+
+    /// As `read`, from the disk itself and not from the page cache. Offset and length are whole blocks.
+    pub fn read_from_disk(&self, ino: Ino, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        let path = path(ino);
+        let got = match self.disk.open(&path, OpenHow { create: false, direct: true }) {
+            Ok(file) => file.read_at(buffer, offset).map_err(StoreError::disk("reading", &path))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(StoreError::disk("opening", &path)(error)),
+        };
+        buffer[got..].fill(0);
+        Ok(())
+    }
+
+    pub fn write(&self, ino: Ino, data: &[u8], offset: u64) -> Result<(), StoreError> {
+        let file = self.file(ino, true)?.expect("made if it wasn't there");
+        self.dirty().files.insert(ino);
+        file.write_at(data, offset).map_err(StoreError::disk("writing", &path(ino)))
+    }
+
+    /// Cuts the file at `len`; one that is shorter stays as it is, since what lies beyond its end reads as zeros.
+    pub fn truncate(&self, ino: Ino, len: u64) -> Result<(), StoreError> {
+        let Some(file) = self.file(ino, false)? else { return Ok(()) };
+        let path = path(ino);
+        if file.len().map_err(StoreError::disk("reading the length of", &path))? > len {
+            self.dirty().files.insert(ino);
+            file.set_len(len).map_err(StoreError::disk("truncating", &path))?;
+        }
+        Ok(())
+    }
+
+    pub fn punch(&self, ino: Ino, offset: u64, len: u64) -> Result<(), StoreError> {
+        let Some(file) = self.file(ino, false)? else { return Ok(()) };
+        let path = path(ino);
+        let end = file.len().map_err(StoreError::disk("reading the length of", &path))?;
+        let len = offset.saturating_add(len).min(end).saturating_sub(offset);
+        if len > 0 {
+            self.dirty().files.insert(ino);
+            file.punch(offset, len).map_err(StoreError::disk("punching a hole in", &path))?;
+        }
+        Ok(())
+    }
+
+    pub fn remove(&self, ino: Ino) -> Result<(), StoreError> {
+        self.shard(ino).remove(&ino);
+        let mut dirty = self.dirty();
+        dirty.files.remove(&ino);
+        dirty.folders.insert(folder(ino));
+        drop(dirty);
+        let path = path(ino);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::disk("removing", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many files a checkpoint would have to sync.
+    pub fn dirty_files(&self) -> usize {
+        self.dirty().files.len()
+    }
+
+    /// All that was written before the call is stable when it returns.
+    ///
+    /// If it fails the caller must stop the process: what was dirty has been forgotten here, and the page
+    /// cache can't be trusted after a failed sync.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let dirty = std::mem::take(&mut *self.dirty());
+        if dirty.files.len() > SYNC_ONE_BY_ONE {
+            return self.disk.sync_all().map_err(StoreError::disk("syncing", "the store's file system"));
+        }
+        for ino in dirty.files {
+            if let Some(file) = self.file(ino, false)? {
+                file.sync_data().map_err(StoreError::disk("syncing", &path(ino)))?;
+            }
+        }
+        for folder in dirty.folders {
+            let path = format!("data/{folder:02x}");
+            self.disk.sync_dir(&path).map_err(StoreError::disk("syncing", &path))?;
+        }
+        Ok(())
+    }
+
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+}
+
+/// The whole blocks that a byte range touches: first block and one past the last.
+pub fn blocks(offset: u64, len: u64) -> std::ops::Range<u64> {
+    if len == 0 {
+        return 0..0;
+    }
+    offset / BLOCK..(offset + len).div_ceil(BLOCK)
+}

@@ -1,0 +1,157 @@
+//! Checksums of 4 KiB blocks: the first 16 bytes of each block's blake3, 128 of them to a key.
+
+use crate::error::StoreError;
+use crate::key;
+use crate::meta::{Change, Meta};
+use crate::types::{BLOCK, Ino};
+use bytes::Bytes;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Blocks whose checksums share a key.
+pub const GROUP: u64 = 128;
+const LEN: usize = 16;
+
+pub type Sum = [u8; LEN];
+
+/// A block without a checksum is a hole: it reads as zeros, and the disk isn't asked.
+pub const HOLE: Sum = [0; LEN];
+
+/// A block found rotten while part of it was overwritten: it must not get a checksum that makes it look
+/// sound, so it gets one that nothing has. Reads fail until a peer's bytes mend it.
+pub const DAMAGED: Sum = [0xff; LEN];
+
+/// Of a whole block, zeros after the file's end included.
+pub fn of(block: &[u8]) -> Sum {
+    debug_assert_eq!(block.len() as u64, BLOCK);
+    blake3::hash(block).as_bytes()[..LEN].try_into().expect("a hash is longer")
+}
+
+/// The checksums of one group.
+struct Group(Box<[Sum; GROUP as usize]>);
+
+impl Group {
+    fn empty() -> Self {
+        Self(Box::new([HOLE; GROUP as usize]))
+    }
+
+    fn load(meta: &impl Meta, ino: Ino, group: u64) -> Result<Self, StoreError> {
+        let mut loaded = Self::empty();
+        if let Some(value) = meta.get(&key::sums(ino, group))? {
+            for (sum, stored) in loaded.0.iter_mut().zip(value.chunks_exact(LEN)) {
+                sum.copy_from_slice(stored);
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Only up to the last block that has one.
+    fn encode(&self) -> Option<Bytes> {
+        let used = self.0.iter().rposition(|sum| *sum != HOLE)? + 1;
+        Some(Bytes::copy_from_slice(self.0[..used].as_flattened()))
+    }
+}
+
+/// Checksum of each block of a range, as stored.
+pub fn read(meta: &impl Meta, ino: Ino, blocks: Range<u64>) -> Result<Vec<Sum>, StoreError> {
+    let mut sums = Vec::with_capacity((blocks.end - blocks.start) as usize);
+    let mut block = blocks.start;
+    while block < blocks.end {
+        let value = meta.get(&key::sums(ino, block / GROUP))?.unwrap_or_default();
+        let group_end = (block / GROUP + 1) * GROUP;
+        while block < blocks.end.min(group_end) {
+            let at = (block % GROUP) as usize * LEN;
+            sums.push(value.get(at..at + LEN).map_or(HOLE, |sum| sum.try_into().expect("16 bytes")));
+            block += 1;
+        }
+    }
+    Ok(sums)
+}
+
+/// The apply thread's working copy; only it changes checksums.
+#[derive(Default)]
+pub struct Working {
+    groups: BTreeMap<(Ino, u64), Group>,
+    dirty: BTreeSet<(Ino, u64)>,
+    /// Groups that this batch deletes: the metadata store still shows them until the batch is written.
+    deleted: Vec<(Ino, Range<u64>)>,
+}
+
+/// Groups kept between batches: 2 KiB each.
+const KEPT: usize = 4096;
+
+impl Working {
+    fn group(&mut self, meta: &impl Meta, ino: Ino, group: u64) -> Result<&mut Group, StoreError> {
+        match self.groups.entry((ino, group)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(empty) => {
+                let deleted = self.deleted.iter().any(|(of, groups)| *of == ino && groups.contains(&group));
+                Ok(empty.insert(if deleted { Group::empty() } else { Group::load(meta, ino, group)? }))
+            }
+        }
+    }
+
+    pub fn get(&mut self, meta: &impl Meta, ino: Ino, block: u64) -> Result<Sum, StoreError> {
+        Ok(self.group(meta, ino, block / GROUP)?.0[(block % GROUP) as usize])
+    }
+
+    pub fn set(&mut self, meta: &impl Meta, ino: Ino, block: u64, sum: Sum) -> Result<(), StoreError> {
+        self.group(meta, ino, block / GROUP)?.0[(block % GROUP) as usize] = sum;
+        self.dirty.insert((ino, block / GROUP));
+        Ok(())
+    }
+
+    /// The blocks of a range become holes; `changes` gets the groups that go as a whole.
+    pub fn clear(&mut self, meta: &impl Meta, ino: Ino, blocks: Range<u64>, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+        let whole = blocks.start.div_ceil(GROUP)..blocks.end / GROUP;
+        if whole.start >= whole.end {
+            return blocks.into_iter().try_for_each(|block| self.set(meta, ino, block, HOLE));
+        }
+        self.delete(ino, whole.clone(), changes);
+        let before = blocks.start..whole.start * GROUP;
+        let after = whole.end * GROUP..blocks.end;
+        before.chain(after).try_for_each(|block| self.set(meta, ino, block, HOLE))
+    }
+
+    /// All blocks from `block` on become holes.
+    pub fn cut(&mut self, meta: &impl Meta, ino: Ino, block: u64, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+        let end = (block / GROUP + 1) * GROUP;
+        if block % GROUP != 0 {
+            (block..end).try_for_each(|block| self.set(meta, ino, block, HOLE))?;
+        }
+        self.delete(ino, block.div_ceil(GROUP)..u64::MAX, changes);
+        Ok(())
+    }
+
+    /// The inode is gone.
+    pub fn purge(&mut self, ino: Ino, changes: &mut Vec<Change>) {
+        self.delete(ino, 0..u64::MAX, changes);
+    }
+
+    fn delete(&mut self, ino: Ino, groups: Range<u64>, changes: &mut Vec<Change>) {
+        let range = (ino, groups.start)..(ino, groups.end);
+        let known: Vec<_> = self.groups.range(range).map(|(at, _)| *at).collect();
+        for at in known {
+            self.groups.remove(&at);
+            self.dirty.remove(&at);
+        }
+        changes.push(Change::DeleteRange(key::sums(ino, groups.start), key::sums(ino, groups.end)));
+        self.deleted.push((ino, groups));
+    }
+
+    /// Adds what changed since the last call, to be written in the same batch as the entries that caused it.
+    pub fn flush(&mut self, changes: &mut Vec<Change>) {
+        for at in std::mem::take(&mut self.dirty) {
+            let key = key::sums(at.0, at.1);
+            changes.push(match self.groups[&at].encode() {
+                Some(value) => Change::Put(key, value),
+                None => Change::Delete(key),
+            });
+        }
+        self.deleted.clear();
+        if self.groups.len() > KEPT {
+            self.groups.clear();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Whose store this is, written once when it is formatted: a store of another cluster, node or version is
+//! refused before anything is read from it or written to it.
+
+use crate::disk::{Disk, DiskFile, OpenHow};
+use crate::error::StoreError;
+use std::io::ErrorKind;
+
+const FILE: &str = "identity";
+const NEW: &str = "identity.new";
+/// Version of everything in the store's folder.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: String,
+    pub node: String,
+    /// Random, of this formatting: a wiped node has another one.
+    pub store: [u8; 16],
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    if text.len() != 32 {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+impl Identity {
+    fn encode(&self) -> String {
+        let body = format!("holdfast store, format {FORMAT}\ncluster {}\nnode {}\nstore {}\n", self.cluster, self.node, hex(&self.store));
+        let sum = blake3::hash(body.as_bytes()).to_hex();
+        format!("{body}blake3 {sum}\n")
+    }
+
+    fn decode(text: &str) -> Result<Self, String> {
+        let (body, sum) = text.rsplit_once("blake3 ").ok_or("it isn't complete")?;
+        let version = body.lines().next().and_then(|line| line.strip_prefix("holdfast store, format "));
+        match version.and_then(|version| version.parse::<u32>().ok()) {
+            None => return Err("it isn't the identity of a Holdfast store".into()),
+            Some(FORMAT) => {}
+            Some(other) => {
+                return Err(format!(
+                    "the store has format {other}, this software reads format {FORMAT}: start the version of holdfast that wrote it"
+                ));
+            }
+        }
+        if blake3::hash(body.as_bytes()).to_hex().as_str() != sum.trim_end() {
+            return Err("its checksum is wrong: the file is damaged; move this node's store away and let the node join again".into());
+        }
+        let field = |name: &str| {
+            let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.map(str::to_owned).ok_or_else(|| format!("it lacks the line `{name}`"))
+        };
+        let store = unhex(&field("store")?).ok_or("its line `store` isn't 32 hexadecimal digits")?;
+        Ok(Self { cluster: field("cluster")?, node: field("node")?, store })
+    }
+
+    /// `None`: the folder has never been formatted.
+    pub fn read<D: Disk>(disk: &D) -> Result<Option<Self>, StoreError> {
+        let file = match disk.open(FILE, OpenHow::default()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(StoreError::disk("opening", FILE))?,
+        };
+        let mut text = vec![0; 4096];
+        let len = file.read_at(&mut text, 0).map_err(StoreError::disk("reading", FILE))?;
+        let refused = |why| StoreError::Identity { path: FILE.into(), why };
+        let text = std::str::from_utf8(&text[..len]).map_err(|_| refused("it isn't text: the file is damaged".into()))?;
+        Self::decode(text).map(Some).map_err(refused)
+    }
+
+    /// The last step of formatting: by rename, so that a crash leaves a folder that counts as never formatted.
+    pub(crate) fn write<D: Disk>(&self, disk: &D) -> Result<(), StoreError> {
+        let file = disk.open(NEW, OpenHow { create: true, direct: false }).map_err(StoreError::disk("making", NEW))?;
+        file.set_len(0).map_err(StoreError::disk("emptying", NEW))?;
+        file.write_at(self.encode().as_bytes(), 0).map_err(StoreError::disk("writing", NEW))?;
+        file.sync_data().map_err(StoreError::disk("syncing", NEW))?;
+        disk.rename(NEW, FILE).map_err(StoreError::disk("renaming", NEW))?;
+        disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))
+    }
+
+    /// Refuses a store that belongs elsewhere.
+    pub fn must_be(&self, cluster: &str, node: &str) -> Result<(), StoreError> {
+        let refused = |why| Err(StoreError::Identity { path: FILE.into(), why });
+        if self.cluster != cluster {
+            return refused(format!(
+                "the store belongs to cluster {}, the configuration to {cluster}: point `store.path` at the right folder, or move this one away",
+                self.cluster
+            ));
+        }
+        if self.node != node {
+            return refused(format!(
+                "the store belongs to node {}, the configuration is node {node}'s: a replica can't be copied from node to node",
+                self.node
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Making a log: segments written full of zeros, so that no later write has to change the file system's own records.
+
+use super::error::LogError;
+use super::format::{self, Geometry, Hash};
+use super::segments::{DESCRIPTION, FOLDER, NEW_DESCRIPTION, free_path};
+use crate::disk::aligned::AlignedBuf;
+use crate::disk::{Disk, DiskFile, OpenHow};
+use std::io;
+
+/// Zeros are written in pieces of this size.
+const PIECE: u64 = 1 << 20;
+
+pub(super) fn create<D: Disk>(disk: &D, geometry: Geometry, log_id: Hash) -> Result<(), LogError> {
+    if !geometry.is_valid() {
+        let Geometry {
+            segment_bytes,
+            segments,
+        } = geometry;
+        return Err(LogError::BadGeometry {
+            segment_bytes,
+            segments,
+        });
+    }
+    disk.create_dir(FOLDER)
+        .map_err(LogError::io("making the folder", FOLDER))?;
+    disk.sync_dir("")
+        .map_err(LogError::io("syncing the folder above", FOLDER))?;
+    let names = disk.list(FOLDER).map_err(LogError::io("listing the folder", FOLDER))?;
+    if names.iter().any(|name| format!("{FOLDER}/{name}") == DESCRIPTION) {
+        return Err(LogError::AlreadyFormatted);
+    }
+    let zeros = AlignedBuf::zeroed(PIECE.min(geometry.segment_bytes) as usize);
+    for place in 0..geometry.segments {
+        let path = free_path(place);
+        zero_segment(disk, &path, geometry.segment_bytes, &zeros).map_err(LogError::io("zeroing", path))?;
+        tracing::info!(
+            segment = place + 1,
+            of = geometry.segments,
+            "preparing the log: segment zeroed"
+        );
+    }
+    remove_others(disk, &names, geometry)?;
+    disk.sync_dir(FOLDER)
+        .map_err(LogError::io("syncing the folder", FOLDER))?;
+    describe(disk, geometry, log_id).map_err(LogError::io("writing", DESCRIPTION))
+}
+
+fn zero_segment<D: Disk>(disk: &D, path: &str, len: u64, zeros: &[u8]) -> io::Result<()> {
+    let file = disk.open(
+        path,
+        OpenHow {
+            create: true,
+            direct: true,
+        },
+    )?;
+    file.set_len(len)?;
+    // In one piece on disk where possible.
+    file.reserve(0, len)?;
+    let mut at = 0;
+    while at < len {
+        let piece = (zeros.len() as u64).min(len - at);
+        file.write_at(&zeros[..piece as usize], at)?;
+        at += piece;
+    }
+    file.sync_data()
+}
+
+/// An interrupted earlier attempt may have made more segments.
+fn remove_others<D: Disk>(disk: &D, names: &[String], geometry: Geometry) -> Result<(), LogError> {
+    let ours: Vec<String> = (0..geometry.segments).map(free_path).collect();
+    for path in names
+        .iter()
+        .map(|name| format!("{FOLDER}/{name}"))
+        .filter(|path| !ours.contains(path))
+    {
+        disk.remove(&path).map_err(LogError::io("removing", path))?;
+    }
+    Ok(())
+}
+
+/// Crash before the rename is stable: no log yet, it is made again.
+fn describe<D: Disk>(disk: &D, geometry: Geometry, log_id: Hash) -> io::Result<()> {
+    let file = disk.open(
+        NEW_DESCRIPTION,
+        OpenHow {
+            create: true,
+            direct: false,
+        },
+    )?;
+    file.write_synced(&format::encode_description(log_id, geometry), 0)?;
+    disk.rename(NEW_DESCRIPTION, DESCRIPTION)?;
+    disk.sync_dir(FOLDER)
+}
+
+/// The description of the log that is there.
+pub(super) fn read_description<D: Disk>(disk: &D) -> Result<(Hash, Geometry), LogError> {
+    let file = match disk.open(DESCRIPTION, OpenHow::default()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LogError::NotFormatted),
+        opened => opened.map_err(LogError::io("opening", DESCRIPTION))?,
+    };
+    let mut bytes = [0; format::DESCRIPTION];
+    file.read_at(&mut bytes, 0)
+        .map_err(LogError::io("reading", DESCRIPTION))?;
+    format::decode_description(&bytes).ok_or(LogError::BadFormat)
+}

@@ -1,0 +1,76 @@
+//! RocksDB without its own log: ours is the log, and redo starts at the published checkpoint.
+
+use super::{Change, Meta};
+use crate::error::StoreError;
+use bytes::Bytes;
+use std::path::Path;
+
+pub struct Rocks {
+    db: rocksdb::DB,
+    unlogged: rocksdb::WriteOptions,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
+    move |source| StoreError::Meta { what, source: Box::new(source) }
+}
+
+impl Rocks {
+    /// Opens the store in `folder`, making it if it isn't there.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let mut table = rocksdb::BlockBasedOptions::default();
+        let cache = rocksdb::Cache::new_lru_cache(32 << 20);
+        table.set_block_cache(&cache);
+        table.set_bloom_filter(10.0, false);
+        table.set_cache_index_and_filter_blocks(true);
+        let mut options = rocksdb::Options::default();
+        options.create_if_missing(true);
+        options.set_atomic_flush(true);
+        options.set_block_based_table_factory(&table);
+        options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        options.set_write_buffer_size(16 << 20);
+        options.set_max_write_buffer_number(3);
+        options.set_max_open_files(256);
+        options.set_max_background_jobs(2);
+        options.set_keep_log_file_num(2);
+        options.set_paranoid_checks(true);
+        let db = rocksdb::DB::open(&options, folder).map_err(failed("opening"))?;
+        let mut unlogged = rocksdb::WriteOptions::default();
+        unlogged.disable_wal(true);
+        Ok(Self { db, unlogged })
+    }
+}
+
+impl Meta for Rocks {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.db.get_pinned(key).map_err(failed("reading a key of"))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
+        let mut iterator = self.db.raw_iterator();
+        iterator.seek(from);
+        while let Some((key, value)) = iterator.item() {
+            if !key.starts_with(prefix) || !each(key, value) {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(failed("scanning"))
+    }
+
+    fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut batch = rocksdb::WriteBatch::default();
+        for change in changes {
+            match change {
+                Change::Put(key, value) => batch.put(key, value),
+                Change::Delete(key) => batch.delete(key),
+                Change::DeleteRange(from, to) => batch.delete_range(from, to),
+            }
+        }
+        self.db.write_opt(batch, &self.unlogged).map_err(failed("writing to"))
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(failed("flushing"))
+    }
+}

@@ -1,0 +1,91 @@
+//! Formatting, opening and recovering a replica's store.
+
+use crate::apply::stored_index;
+use crate::checkpoint;
+use crate::data::DataFiles;
+use crate::disk::{Disk, DiskFile, OpenHow};
+use crate::error::StoreError;
+use crate::identity::Identity;
+use crate::log::{Log, Recovered};
+use crate::meta::Meta;
+use crate::store::Store;
+use crate::types::LogIndex;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+/// Says that the daemon stopped after syncing all it had; removed at the next start.
+const CLEAN: &str = "clean-stop";
+
+/// A store that is open, and what its log says. Nothing has been redone yet: entries behind `checkpoint`
+/// are applied again as the cluster confirms that they are committed.
+pub struct Opened<D: Disk, M: Meta> {
+    pub store: Arc<Store<D, M>>,
+    pub log: Log<D>,
+    pub recovered: Recovered,
+    pub identity: Identity,
+    /// Redo starts behind it.
+    pub checkpoint: LogIndex,
+    /// The daemon stopped in order, so nothing that it had received is missing.
+    pub clean: bool,
+    /// Entries up to here may have been applied before; until they are again nothing may be served.
+    pub redo_until: LogIndex,
+}
+
+/// Makes an empty store in an empty folder. Until the identity stands, at the very end, it can be done again.
+pub fn format<D: Disk>(disk: &D, identity: &Identity, log_bytes: u64) -> Result<(), StoreError> {
+    DataFiles::format(disk)?;
+    Log::format(disk.clone(), log_bytes, identity.store)?;
+    checkpoint::publish(disk, LogIndex::ZERO)?;
+    mark_clean(disk, LogIndex::ZERO)?;
+    identity.write(disk)
+}
+
+/// Opens a formatted store; `meta` is the metadata store beside it.
+pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
+    let checkpoint = checkpoint::published(&disk)?;
+    let (log, recovered) = Log::open(disk.clone(), identity.store, checkpoint)?;
+    let clean = take_clean(&disk)? == Some(recovered.last) && recovered.torn.is_none();
+    let stored = stored_index(&meta)?;
+    if stored > recovered.last || stored < checkpoint {
+        return Err(StoreError::Identity {
+            path: "meta".into(),
+            why: format!(
+                "the metadata store is at log entry {stored}, the checkpoint at {checkpoint}, the log ends at {}: parts of different \
+                 stores were mixed, or the disk lost what it had confirmed; move this node's store away and let the node join again",
+                recovered.last
+            ),
+        });
+    }
+    let store = Arc::new(Store::new(disk, meta, checkpoint));
+    let redo_until = recovered.last;
+    Ok(Opened { store, log, recovered, identity, checkpoint, clean, redo_until })
+}
+
+/// All that the log holds is synced and nothing more will be written: the next start may trust it.
+pub fn mark_clean<D: Disk>(disk: &D, last: LogIndex) -> Result<(), StoreError> {
+    let file = disk.open(CLEAN, OpenHow { create: true, direct: false }).map_err(StoreError::disk("making", CLEAN))?;
+    file.set_len(0).map_err(StoreError::disk("emptying", CLEAN))?;
+    file.write_at(format!("{last}\n").as_bytes(), 0).map_err(StoreError::disk("writing", CLEAN))?;
+    file.sync_data().map_err(StoreError::disk("syncing", CLEAN))?;
+    disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))
+}
+
+/// Reads the mark and removes it, so that a crash from here on is no clean stop.
+fn take_clean<D: Disk>(disk: &D) -> Result<Option<LogIndex>, StoreError> {
+    let file = match disk.open(CLEAN, OpenHow::default()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(StoreError::disk("opening", CLEAN))?,
+    };
+    let mut text = [0; 32];
+    let len = file.read_at(&mut text, 0).map_err(StoreError::disk("reading", CLEAN))?;
+    drop(file);
+    disk.remove(CLEAN).map_err(StoreError::disk("removing", CLEAN))?;
+    disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))?;
+    let last = std::str::from_utf8(&text[..len]).ok().and_then(|text| text.trim_end().parse().ok());
+    Ok(last.map(LogIndex))
+}
+
+/// The index that the metadata store has come to; everything up to it is surely committed.
+pub fn stored<D: Disk, M: Meta>(store: &Store<D, M>) -> Result<LogIndex, StoreError> {
+    stored_index(&store.meta)
+}

@@ -1,0 +1,258 @@
+//! One replica's state as its readers see it: metadata and data on disk, with what is sequenced and not yet
+//! applied laid over them. Nothing here changes state; see `apply`.
+
+use crate::data::{DataFiles, blocks, sums};
+use crate::disk::{Disk, Space};
+use crate::error::StoreError;
+use crate::key::{self, Key};
+use crate::meta::Meta;
+use crate::op::Refusal;
+use crate::overlay::{Known, Overlay, Piece};
+use crate::record::{Child, Dirent, Inode, Xattrs};
+use crate::types::{BLOCK, Ino, LogIndex};
+use crate::view::{Seen, View};
+use bytes::{Bytes, BytesMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<crate::record::BadRecord> for ReadError {
+    fn from(bad: crate::record::BadRecord) -> Self {
+        Self::Store(bad.into())
+    }
+}
+
+pub struct Store<D: Disk, M: Meta> {
+    pub meta: M,
+    pub data: DataFiles<D>,
+    pub overlay: Overlay,
+    applied: AtomicU64,
+    checkpointed: AtomicU64,
+    /// Blocks that a read or an apply found rotten since the start.
+    rotten: AtomicU64,
+}
+
+impl<D: Disk, M: Meta> Store<D, M> {
+    pub(crate) fn new(disk: D, meta: M, checkpointed: LogIndex) -> Self {
+        Self {
+            meta,
+            data: DataFiles::new(disk),
+            overlay: Overlay::default(),
+            applied: AtomicU64::new(checkpointed.0),
+            checkpointed: AtomicU64::new(checkpointed.0),
+            rotten: AtomicU64::new(0),
+        }
+    }
+
+    pub fn applied(&self) -> LogIndex {
+        LogIndex(self.applied.load(Ordering::Acquire))
+    }
+    pub(crate) fn set_applied(&self, index: LogIndex) {
+        self.applied.store(index.0, Ordering::Release);
+    }
+    pub fn checkpointed(&self) -> LogIndex {
+        LogIndex(self.checkpointed.load(Ordering::Acquire))
+    }
+    pub(crate) fn set_checkpointed(&self, index: LogIndex) {
+        self.checkpointed.store(index.0, Ordering::Release);
+    }
+    pub fn rotten_blocks(&self) -> u64 {
+        self.rotten.load(Ordering::Relaxed)
+    }
+    pub(crate) fn count_rotten(&self) {
+        self.rotten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The value of a key after all that is sequenced; fetched from the store, and remembered, if need be.
+    pub fn value(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            match self.overlay.get(key) {
+                Known::Value(value) => return Ok(Some(value)),
+                Known::Absent => return Ok(None),
+                Known::No => {}
+            }
+            if let Some(ticket) = self.overlay.begin_fill(key) {
+                let value = self.meta.get(key)?;
+                self.overlay.filled(key, ticket, value.clone());
+                // What was just fetched may be stale if the key changed meanwhile; then the next round knows better.
+                if matches!(self.overlay.get(key), Known::No) {
+                    return Ok(value);
+                }
+            }
+        }
+    }
+
+    pub fn inode(&self, ino: Ino) -> Result<Inode, ReadError> {
+        let value = self.value(&key::inode(ino))?.ok_or(Refusal::NotFound)?;
+        Ok(Inode::decode(&value)?)
+    }
+
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<(Ino, Inode), ReadError> {
+        if name.len() > crate::types::MAX_NAME {
+            return Err(Refusal::NameTooLong.into());
+        }
+        let value = self.value(&key::dirent(parent, name))?.ok_or(Refusal::NotFound)?;
+        let ino = Dirent::decode(&value)?.ino;
+        Ok((ino, self.inode(ino)?))
+    }
+
+    pub fn xattrs(&self, ino: Ino) -> Result<Xattrs, ReadError> {
+        match self.value(&key::xattrs(ino))? {
+            Some(value) => Ok(Xattrs::decode(&value)?),
+            None => Ok(Xattrs::default()),
+        }
+    }
+
+    /// Entries with a cookie greater than `after`, in order, at most `limit`; without `.` and `..`.
+    pub fn readdir(&self, dir: Ino, after: u64, limit: usize) -> Result<Vec<(u64, Child)>, ReadError> {
+        let prefix = key::children(dir);
+        let from = key::child(dir, after.saturating_add(1));
+        // Pending first: an entry applied between the two looks is then seen at least once, and the merge keeps it once.
+        let pending = self.overlay.pending_range(&prefix, &from);
+        let mut merged: std::collections::BTreeMap<Key, Option<Bytes>> = std::collections::BTreeMap::new();
+        let room = limit + pending.len();
+        self.meta.scan(&prefix, &from, &mut |key, value| {
+            merged.insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+            merged.len() < room
+        })?;
+        // Past the last key scanned the store may hold more, so pending entries behind it wait for the next call.
+        let last = if merged.len() == room { merged.keys().next_back().cloned() } else { None };
+        for (key, value) in pending {
+            if last.as_ref().is_none_or(|last| key <= *last) {
+                merged.insert(key, value);
+            }
+        }
+        merged
+            .into_iter()
+            .filter_map(|(key, value)| Some((key::tail_number(&key)?, value?)))
+            .take(limit)
+            .map(|(cookie, value)| Ok((cookie, Child::decode(&value)?)))
+            .collect()
+    }
+
+    /// Inodes that have lost their last name and are still there.
+    pub fn orphans(&self) -> Result<Vec<Ino>, StoreError> {
+        let mut found = Vec::new();
+        self.meta.scan(key::ORPHANS, key::ORPHANS, &mut |key, _| {
+            found.extend(key::owner(key));
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Bytes of a file, at most up to its end.
+    pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes, ReadError> {
+        let inode = self.inode(ino)?;
+        if inode.is_dir() {
+            return Err(Refusal::IsDirectory.into());
+        }
+        let end = offset.saturating_add(len as u64).min(inode.size);
+        if offset >= end {
+            return Ok(Bytes::new());
+        }
+        let pieces = self.overlay.pieces(ino, offset, end);
+        if let [piece] = pieces.as_slice()
+            && let Some(data) = &piece.data
+            && piece.from == offset
+            && piece.to == end
+        {
+            return Ok(data.clone());
+        }
+        let range = blocks(offset, end - offset);
+        let start = range.start * BLOCK;
+        let mut buffer = BytesMut::zeroed(((range.end - range.start) * BLOCK) as usize);
+        let pieces = self.read_verified(ino, range, &mut buffer, pieces)?;
+        for piece in pieces {
+            let at = (piece.from - start) as usize..(piece.to - start) as usize;
+            match piece.data {
+                Some(data) => buffer[at].copy_from_slice(&data),
+                None => buffer[at].fill(0),
+            }
+        }
+        Ok(buffer.freeze().slice((offset - start) as usize..(end - start) as usize))
+    }
+
+    /// Fills the buffer with whole blocks from the disk, each with the checksum that is stored for it, and
+    /// returns what is pending over them. A block that is just being applied may differ from its checksum for
+    /// a moment: it counts as sound where something pending touches it, and is looked at again otherwise.
+    fn read_verified(&self, ino: Ino, range: std::ops::Range<u64>, buffer: &mut [u8], mut pieces: Vec<Piece>) -> Result<Vec<Piece>, ReadError> {
+        let (from, to) = (range.start * BLOCK, range.end * BLOCK);
+        let mut wrong = None;
+        for _ in 0..8 {
+            let sums = sums::read(&self.meta, ino, range.clone())?;
+            if sums.iter().all(|sum| *sum == sums::HOLE) && pieces.is_empty() {
+                buffer.fill(0);
+                return Ok(pieces);
+            }
+            self.data.read(ino, buffer, from)?;
+            wrong = sums.iter().zip(buffer.chunks_exact_mut(BLOCK as usize)).zip(range.clone()).find_map(|((sum, block), number)| {
+                let touched = pieces.iter().any(|piece| piece.from < (number + 1) * BLOCK && piece.to > number * BLOCK);
+                if *sum == sums::HOLE {
+                    // Only what is pending may stand here.
+                    block.fill(0);
+                    None
+                } else if *sum == sums::of(block) || (touched && *sum != sums::DAMAGED) {
+                    None
+                } else {
+                    Some(number)
+                }
+            });
+            if wrong.is_none() {
+                return Ok(pieces);
+            }
+            pieces = self.overlay.pieces(ino, from, to);
+        }
+        self.count_rotten();
+        Err(StoreError::Rot { ino, offset: wrong.unwrap_or(range.start) * BLOCK }.into())
+    }
+
+    /// Where the next bytes that aren't a hole begin; `None` past the last of them.
+    pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<Option<u64>, ReadError> {
+        self.seek(ino, offset, false)
+    }
+
+    /// Where the next hole begins; at the latest at the end of the file.
+    pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, ReadError> {
+        let size = self.inode(ino)?.size;
+        Ok(self.seek(ino, offset, true)?.unwrap_or(size))
+    }
+
+    fn seek(&self, ino: Ino, offset: u64, hole: bool) -> Result<Option<u64>, ReadError> {
+        let size = self.inode(ino)?.size;
+        let end = size.div_ceil(BLOCK);
+        let pieces = self.overlay.pieces(ino, offset, size);
+        let mut block = offset / BLOCK;
+        while block < end {
+            let sums = sums::read(&self.meta, ino, block..end.min(block + sums::GROUP))?;
+            for sum in sums {
+                let pending = pieces.iter().any(|piece| piece.data.is_some() && piece.from < (block + 1) * BLOCK && piece.to > block * BLOCK);
+                if (sum == sums::HOLE && !pending) == hole {
+                    return Ok(Some((block * BLOCK).max(offset).min(size)));
+                }
+                block += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    pub fn space(&self) -> Result<Space, StoreError> {
+        self.data.disk().space().map_err(StoreError::disk("asking for the space of", "the store's file system"))
+    }
+}
+
+impl<D: Disk, M: Meta> View for Store<D, M> {
+    fn get(&self, key: &Key) -> Seen {
+        match self.overlay.get(key) {
+            Known::Value(value) => Seen::Value(value),
+            Known::Absent => Seen::Absent,
+            Known::No => Seen::NotInMemory,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Numbers that cross modules, each a type of its own.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// Position of an entry in the replicated log; the first is 1, 0 is "before all".
+    LogIndex
+);
+number!(
+    /// A Raft term; 0 is "before all".
+    Term
+);
+number!(
+    /// Number of an inode; never reused. The root is 1, as FUSE wants it.
+    Ino
+);
+
+impl LogIndex {
+    pub const ZERO: Self = Self(0);
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Ino {
+    pub const ROOT: Self = Self(1);
+}
+
+/// A point in time as files carry it: seconds and nanoseconds since 1970, UTC; seconds may be negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time {
+    pub secs: i64,
+    pub nanos: u32,
+}
+
+/// Checksums and file offsets are kept in blocks of this size.
+pub const BLOCK: u64 = 4096;
+
+/// Largest file: what a signed 64-bit offset can address, less one block so that no rounding overflows.
+pub const MAX_FILE: u64 = i64::MAX as u64 - BLOCK;
+
+/// Largest name of a directory entry, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// Most bytes of data that one write effect carries; larger writes are split by the caller.
+pub const MAX_WRITE: usize = 1 << 20;

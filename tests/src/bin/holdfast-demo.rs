@@ -1,0 +1,101 @@
+//! `holdfast-demo`: what `make demo` runs. It makes a lab of its own, and leaves nothing behind, however it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use holdfast_tests::clock::pause;
+use holdfast_tests::demo::{run, service::Service};
+use holdfast_tests::lab::{take_down::take_down, temporary_folder};
+
+/// A cluster on this machine, a PBX stand-in on it, a crash, a cut and a planned switch; then everything that was
+/// acknowledged is verified. Needs root and PostgreSQL.
+#[derive(Parser)]
+#[command(name = "holdfast-demo", version)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// What vip-agent calls for the demo's PBX; not for people.
+    #[command(subcommand, hide = true)]
+    Unit(Service),
+}
+
+/// Set when a signal has ended the demo: errors that follow from it aren't worth printing.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().part {
+        Some(Part::Unit(service)) => service.run(),
+        None => demo(),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            if INTERRUPTED.load(Ordering::Relaxed) {
+                // The thread that heard the signal is cleaning up and will end this process.
+                pause(Duration::from_secs(60));
+            }
+            eprintln!("holdfast-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo() -> Result<bool> {
+    run::preflight()?;
+    let dir = temporary_folder()?;
+    clean_up_at_signals(dir.clone())?;
+    let outcome = run::run(&dir);
+    if !INTERRUPTED.load(Ordering::Relaxed) {
+        remove_folder(&dir);
+    }
+    outcome
+}
+
+/// Ctrl-C and the like take the lab down and end the process.
+fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
+    // SAFETY: a zeroed set is filled in by sigemptyset before anyone reads it.
+    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `signals` outlives the calls; the signals are valid. Blocked here, before any thread is started, so that
+    // only the thread below receives them; children start with an empty mask.
+    let blocked = unsafe {
+        libc::sigemptyset(&raw mut signals);
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            libc::sigaddset(&raw mut signals, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut())
+    };
+    anyhow::ensure!(blocked == 0, "blocking signals failed with error {blocked}");
+    let wait = move || {
+        let mut signal = 0;
+        // SAFETY: both point to values of this frame.
+        unsafe { libc::sigwait(&raw const signals, &raw mut signal) };
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        eprintln!("interrupted; taking the lab down");
+        if dir.join("lab.json").exists()
+            && let Err(error) = take_down(&dir, false)
+        {
+            eprintln!("holdfast-demo: taking down {}: {error:#}", dir.display());
+        }
+        remove_folder(&dir);
+        std::process::exit(128 + signal);
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(wait)
+        .map(drop)
+        .context("starting a thread")
+}
+
+/// Empty by now, unless someone has put files there.
+fn remove_folder(dir: &Path) {
+    drop(std::fs::remove_dir(dir));
+}

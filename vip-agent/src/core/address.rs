@@ -1,0 +1,303 @@
+//! The address as this agent knows it to be in the kernel, and what follows for it. Decides nothing about roles.
+
+use std::time::Duration;
+
+use super::notices::{Notice, Notices};
+use super::{Duty, VipPolicy};
+use crate::clock::{BootMs, Now, UnixMs};
+
+/// What lease and role ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Add it if it isn't here, renew it.
+    Hold,
+    /// Renew it if it is here.
+    Keep,
+    /// Too little of the lease is left: neither renew nor remove, the kernel's lifetime runs out by itself.
+    Lapse,
+    Drop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressEvent {
+    /// The kernel has taken an add or a renewal that was asked for at `asked`.
+    Renewed {
+        asked: BootMs,
+    },
+    /// Read back. `interface`: where the address belongs on this machine, if there is such a one.
+    Read {
+        present: bool,
+        interface: Result<String, String>,
+    },
+    /// An address duty failed.
+    Failed {
+        what: String,
+    },
+    SourceSet,
+    SourceCleared,
+    SourceFailed {
+        what: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Unknown,
+    Held,
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Unknown,
+    Set,
+    Clear,
+}
+
+/// Five announcements over a second: a switch or a phone that misses one hears the next.
+const ANNOUNCEMENTS: u32 = 5;
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(100);
+const READ_EVERY: Duration = Duration::from_millis(500);
+/// Routes of the node may change while the address is here; ours follow them.
+const SOURCE_EVERY: Duration = Duration::from_secs(5);
+
+pub struct Address {
+    policy: VipPolicy,
+    kernel: Kernel,
+    /// When the kernel was last asked for a lifetime: its own count began then or later.
+    renewed: BootMs,
+    since: Option<UnixMs>,
+    /// A renewal came too late to be safe; dropped whatever else is wanted.
+    late: bool,
+    read_at: Option<BootMs>,
+    acted_at: Option<BootMs>,
+    dropped_at: Option<BootMs>,
+    announce_left: u32,
+    announce_at: BootMs,
+    source: Source,
+    source_at: Option<BootMs>,
+    interface: Option<String>,
+    no_interface: Option<String>,
+}
+
+impl Address {
+    pub fn new(policy: VipPolicy) -> Self {
+        Self {
+            policy,
+            kernel: Kernel::Unknown,
+            renewed: BootMs(0),
+            since: None,
+            late: false,
+            read_at: None,
+            acted_at: None,
+            dropped_at: None,
+            announce_left: 0,
+            announce_at: BootMs(0),
+            source: Source::Unknown,
+            source_at: None,
+            interface: None,
+            no_interface: None,
+        }
+    }
+
+    pub fn held(&self) -> bool {
+        self.kernel == Kernel::Held
+    }
+
+    /// Read back as not there.
+    pub fn gone(&self) -> bool {
+        self.kernel == Kernel::Gone && self.source == Source::Clear
+    }
+
+    /// Here, and used as source: the PBX may be started.
+    pub fn ready(&self) -> bool {
+        self.kernel == Kernel::Held && self.source == Source::Set
+    }
+
+    pub fn since(&self) -> Option<UnixMs> {
+        if self.held() { self.since } else { None }
+    }
+
+    pub fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
+
+    pub fn trouble(&self) -> Option<&str> {
+        self.no_interface.as_deref()
+    }
+
+    pub fn renew_min_lease(&self) -> Duration {
+        self.policy.renew_min_lease
+    }
+
+    pub fn hear(&mut self, now: Now, event: AddressEvent, lease_left: Duration, notices: &mut Notices) {
+        match event {
+            AddressEvent::Renewed { asked } => self.hear_renewed(now, asked, lease_left),
+            AddressEvent::Read { present, interface } => {
+                self.hear_read(now, present, notices);
+                match interface {
+                    Ok(name) => (self.interface, self.no_interface) = (Some(name), None),
+                    Err(why) => (self.interface, self.no_interface) = (None, Some(why)),
+                }
+            }
+            AddressEvent::Failed { what } => {
+                self.kernel = Kernel::Unknown;
+                notices.raise(
+                    "vip",
+                    notice(
+                        now,
+                        format!("the address could not be changed or read: {what}"),
+                        "it is tried again",
+                        true,
+                    ),
+                );
+            }
+            AddressEvent::SourceSet => {
+                self.source = Source::Set;
+                notices.clear("source");
+            }
+            AddressEvent::SourceCleared => {
+                self.source = Source::Clear;
+                notices.clear("source");
+            }
+            AddressEvent::SourceFailed { what } => {
+                self.source = Source::Unknown;
+                let what = format!("the rule for the source address could not be changed: {what}");
+                notices.raise("source", notice(now, what, "it is tried again", true));
+            }
+        }
+    }
+
+    /// Asked for in time, but the thread may have been stopped before the kernel heard it: then a lifetime was given
+    /// that may outlast the wait of a new owner.
+    fn hear_renewed(&mut self, now: Now, asked: BootMs, lease_left: Duration) {
+        if self.kernel != Kernel::Held || self.expired(asked) {
+            self.since = Some(now.unix);
+            self.announce_left = ANNOUNCEMENTS;
+            self.announce_at = now.boot;
+            self.source = Source::Unknown;
+            self.source_at = None;
+        }
+        self.kernel = Kernel::Held;
+        self.renewed = asked;
+        self.acted_at = None;
+        self.dropped_at = None;
+        self.late = lease_left < self.policy.renew_min_lease;
+    }
+
+    fn hear_read(&mut self, now: Now, present: bool, notices: &mut Notices) {
+        match (self.kernel, present) {
+            (Kernel::Gone, true) => {
+                let what = "the virtual address was found here although this node doesn't hold it".to_owned();
+                let advice = "it is removed; if it comes back, something else on this node sets it: look at the network configuration";
+                notices.raise("vip-stray", notice(now, what, advice, true));
+            }
+            (Kernel::Held, false) => {
+                let what = "the virtual address was taken off the interface by something else, or ran out".to_owned();
+                notices.raise(
+                    "vip-vanished",
+                    notice(now, what, "it is added again while the lease lasts", false),
+                );
+            }
+            _ => {}
+        }
+        if present && self.kernel != Kernel::Held {
+            // Found, not set by us: its lifetime isn't known, so it counts as run out and is set anew or removed.
+            self.since = Some(now.unix);
+            self.renewed = BootMs(0);
+            self.source = Source::Unknown;
+        }
+        self.kernel = if present { Kernel::Held } else { Kernel::Gone };
+        if !present {
+            self.late = false;
+            self.announce_left = 0;
+        }
+        self.read_at = Some(now.boot);
+        notices.clear("vip");
+    }
+
+    pub fn duties(&mut self, now: Now, want: Want, duties: &mut Vec<Duty>) {
+        let want = if self.late { Want::Drop } else { want };
+        match want {
+            Want::Hold if self.kernel == Kernel::Held && !self.expired(now.boot) => self.renew(now.boot, duties),
+            Want::Hold if self.idle(now.boot) => {
+                self.acted_at = Some(now.boot);
+                duties.push(Duty::AddVip);
+            }
+            Want::Keep if self.kernel == Kernel::Held && !self.expired(now.boot) => self.renew(now.boot, duties),
+            Want::Hold | Want::Keep | Want::Lapse => {}
+            Want::Drop => self.drop_it(now.boot, duties),
+        }
+        if want != Want::Drop && self.kernel == Kernel::Held && !self.expired(now.boot) {
+            self.announce(now.boot, duties);
+            self.set_source(now.boot, duties);
+        }
+        if due(self.read_at, READ_EVERY, now.boot) && !duties.contains(&Duty::DropVip) {
+            self.read_at = Some(now.boot);
+            duties.push(Duty::ReadVip);
+        }
+    }
+
+    fn renew(&mut self, now: BootMs, duties: &mut Vec<Duty>) {
+        if now.since(self.renewed) >= self.policy.renew_every && self.idle(now) {
+            self.acted_at = Some(now);
+            duties.push(Duty::RenewVip);
+        }
+    }
+
+    fn drop_it(&mut self, now: BootMs, duties: &mut Vec<Duty>) {
+        self.announce_left = 0;
+        if self.kernel != Kernel::Gone && due(self.dropped_at, RETRY, now) {
+            self.dropped_at = Some(now);
+            self.kernel = Kernel::Unknown;
+            duties.push(Duty::DropVip);
+        }
+        if self.source != Source::Clear && due(self.source_at, RETRY, now) {
+            self.source_at = Some(now);
+            duties.push(Duty::ClearSourceRule);
+        }
+    }
+
+    fn announce(&mut self, now: BootMs, duties: &mut Vec<Duty>) {
+        if self.announce_left > 0 && now >= self.announce_at {
+            self.announce_left -= 1;
+            self.announce_at = now.plus(ANNOUNCE_EVERY);
+            duties.push(Duty::Announce);
+        }
+    }
+
+    fn set_source(&mut self, now: BootMs, duties: &mut Vec<Duty>) {
+        let every = if self.source == Source::Set {
+            SOURCE_EVERY
+        } else {
+            RETRY
+        };
+        if due(self.source_at, every, now) {
+            self.source_at = Some(now);
+            duties.push(Duty::SetSourceRule);
+        }
+    }
+
+    /// The kernel may have dropped it by itself since.
+    fn expired(&self, now: BootMs) -> bool {
+        now.since(self.renewed) >= self.policy.valid
+    }
+
+    fn idle(&self, now: BootMs) -> bool {
+        due(self.acted_at, RETRY, now)
+    }
+}
+
+fn due(last: Option<BootMs>, every: Duration, now: BootMs) -> bool {
+    last.is_none_or(|last| now.since(last) >= every)
+}
+
+fn notice(now: Now, what: String, advice: &str, serious: bool) -> Notice {
+    Notice {
+        what,
+        advice: advice.to_owned(),
+        since: now.unix,
+        serious,
+    }
+}

@@ -1,0 +1,205 @@
+//! Verbs on the parts of the PBX: start, stop, kill, look, check. Which one is due is the core's decision.
+//!
+//! Everything here runs on the ordinary runtime, apart from the thread that renews the address.
+
+mod cgroup;
+mod command;
+mod output;
+mod reaper;
+mod systemd;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_config::{Health, Unit, UnitControl};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+pub(crate) use command::Command;
+pub(crate) use systemd::Systemd;
+
+use crate::core::{Event, Outcome, Seen, Verb};
+use crate::error::Result;
+use crate::probes;
+
+/// Where things of this node's units lie that aren't on the mount.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// For the pipes that carry the units' output.
+    pub run: PathBuf,
+    /// Names this node's cgroup; no other agent on this machine has the same.
+    pub cgroup: String,
+}
+
+impl Places {
+    /// Both follow from the daemon's socket, which is this node's own.
+    pub(crate) fn beside(socket: &Path) -> Self {
+        let escaped = socket.to_string_lossy().replace('-', "--").replace('/', "-");
+        Self {
+            run: socket.with_extension("units"),
+            cgroup: format!("vip-agent{escaped}"),
+        }
+    }
+}
+
+/// The cgroup (v2) that all processes started by the units of this node's agent are in, for an agent that shares the
+/// caller's own cgroup: what has to be killed with a node, and removed with it. The agent removes it when it is stopped.
+pub fn units_cgroup(socket: &Path) -> Option<PathBuf> {
+    Some(cgroup::own_cgroup()?.join(Places::beside(socket).cgroup))
+}
+
+/// Every health probe ends by then, however long its interval.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+enum Control {
+    Command(Command),
+    Systemd(Systemd),
+}
+
+struct Part {
+    name: String,
+    control: Control,
+    health: Option<Health>,
+    probe_within: Duration,
+    stop_timeout: Duration,
+}
+
+/// Runs the verbs and sends their outcomes back as events.
+pub(crate) struct Units {
+    parts: Vec<Arc<Part>>,
+    /// The start, stop or kill under way for each unit.
+    jobs: Vec<Option<JoinHandle<()>>>,
+    runtime: Handle,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Units {
+    pub(crate) fn new(units: &[Unit], places: &Places, runtime: &Handle, events: mpsc::UnboundedSender<Event>) -> Self {
+        let _entered = runtime.enter();
+        reaper::reap_orphans();
+        let parts: Vec<_> = units.iter().map(|unit| Arc::new(Part::new(unit, places))).collect();
+        let jobs = parts.iter().map(|_| None).collect();
+        Self {
+            parts,
+            jobs,
+            runtime: runtime.clone(),
+            events,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, unit: usize, job: u64, verb: Verb) {
+        let part = self.parts[unit].clone();
+        let events = self.events.clone();
+        let task = self.runtime.spawn(async move {
+            let outcome = part.perform(verb).await;
+            // Nobody listens any more only when the agent ends.
+            let _ = events.send(Event::Unit { unit, job, outcome });
+        });
+        if matches!(verb, Verb::Start | Verb::Stop | Verb::Kill) {
+            if let Some(former) = self.jobs[unit].replace(task) {
+                former.abort();
+            }
+        }
+    }
+}
+
+impl Part {
+    fn new(unit: &Unit, places: &Places) -> Self {
+        let control = match &unit.control {
+            UnitControl::Systemd { unit } => Control::Systemd(Systemd::new(unit)),
+            UnitControl::Command {
+                start,
+                stop,
+                status,
+                kill,
+            } => Control::Command(Command::new(&unit.name, start, stop, status, kill, places)),
+        };
+        Self {
+            name: unit.name.clone(),
+            control,
+            health: unit.health.clone(),
+            probe_within: unit.health_every.clamp(Duration::from_secs(1), PROBE_LIMIT),
+            stop_timeout: unit.stop_timeout,
+        }
+    }
+
+    async fn perform(&self, verb: Verb) -> Outcome {
+        match verb {
+            Verb::Start => self.start().await,
+            Verb::Stop => Outcome::Stopped(self.told("stopping", self.stop().await)),
+            Verb::Kill => Outcome::Killed(self.told("killing", self.kill().await)),
+            Verb::Look => Outcome::Seen(self.look().await),
+            Verb::Check => Outcome::Seen(self.check().await),
+        }
+    }
+
+    async fn start(&self) -> Outcome {
+        info!(unit = self.name, "starting");
+        let done = match &self.control {
+            Control::Command(command) => command.start().await,
+            Control::Systemd(systemd) => systemd.start().await,
+        };
+        match self.told("starting", done) {
+            Ok(()) => Outcome::Started,
+            Err(why) => Outcome::StartFailed(why),
+        }
+    }
+
+    async fn stop(&self) -> Result<()> {
+        info!(unit = self.name, "stopping");
+        match &self.control {
+            Control::Command(command) => command.stop(self.stop_timeout).await,
+            Control::Systemd(systemd) => systemd.stop().await,
+        }
+    }
+
+    async fn kill(&self) -> Result<()> {
+        warn!(unit = self.name, "killing");
+        match &self.control {
+            Control::Command(command) => command.kill().await,
+            Control::Systemd(systemd) => systemd.kill().await,
+        }
+    }
+
+    async fn runs(&self) -> Result<bool> {
+        match &self.control {
+            Control::Command(command) => command.runs(PROBE_LIMIT).await,
+            Control::Systemd(systemd) => systemd.runs().await,
+        }
+    }
+
+    async fn look(&self) -> Seen {
+        match self.runs().await {
+            Ok(true) => Seen::Running,
+            Ok(false) => Seen::NotRunning,
+            Err(error) => Seen::Unclear(error.sentence()),
+        }
+    }
+
+    /// A unit without a probe is well when its control says that it is up.
+    async fn check(&self) -> Seen {
+        let well = match (&self.health, &self.control) {
+            (Some(health), _) => probes::probe(health, self.probe_within).await,
+            (None, Control::Command(command)) => command.up(PROBE_LIMIT).await,
+            (None, Control::Systemd(systemd)) => systemd.up().await,
+        };
+        match well {
+            Ok(()) => Seen::Healthy,
+            Err(unwell) => match self.look().await {
+                Seen::NotRunning => Seen::NotRunning,
+                _ => Seen::Unhealthy(unwell.sentence()),
+            },
+        }
+    }
+
+    fn told(&self, doing: &str, done: Result<()>) -> std::result::Result<(), String> {
+        done.map_err(|error| {
+            let why = error.sentence();
+            warn!(unit = self.name, "{doing}: {why}");
+            why
+        })
+    }
+}
