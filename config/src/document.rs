@@ -102,7 +102,7 @@ impl Document {
         let (root, _) = DeTable::parse_recoverable(&self.text);
         let mut best = None;
         for (name, value) in root.get_ref() {
-            narrowest(name.get_ref().to_string(), &name.span(), value, offset, &mut best);
+            narrowest(name.get_ref(), &name.span(), value, offset, &mut best);
         }
         best.map(|(_, key)| key)
     }
@@ -118,7 +118,7 @@ fn split_index(step: &str) -> (&str, Option<usize>) {
 
 /// Remembers the key if its name or its value covers `offset` more narrowly than what was found before.
 fn narrowest(
-    key: String,
+    key: &str,
     name: &Range<usize>,
     value: &Spanned<DeValue<'_>>,
     offset: usize,
@@ -127,18 +127,18 @@ fn narrowest(
     for span in [name.clone(), value.span()] {
         let narrower = best.as_ref().is_none_or(|(length, _)| span.len() <= *length);
         if span.contains(&offset) && narrower {
-            *best = Some((span.len(), key.clone()));
+            *best = Some((span.len(), key.to_owned()));
         }
     }
     match value.get_ref() {
         DeValue::Table(table) => {
             for (name, value) in table {
-                narrowest(format!("{key}.{}", name.get_ref()), &name.span(), value, offset, best);
+                narrowest(&format!("{key}.{}", name.get_ref()), &name.span(), value, offset, best);
             }
         }
         DeValue::Array(array) => {
             for (index, value) in array.iter().enumerate() {
-                narrowest(format!("{key}[{index}]"), &value.span(), value, offset, best);
+                narrowest(&format!("{key}[{index}]"), &value.span(), value, offset, best);
             }
         }
         _ => {}

@@ -124,7 +124,7 @@ fn timers(out: &mut String, timers: &Timers) {
     line!(out, "heartbeat_ticks = {}", timers.heartbeat_ticks);
     line!(
         out,
-        "# A silence of one to two times this many ticks starts an election."
+        "# A silence of this many ticks, or up to a quarter more, starts an election."
     );
     line!(out, "election_ticks = {}", timers.election_ticks);
     line!(

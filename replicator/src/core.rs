@@ -99,6 +99,8 @@ pub struct Core<O: OldEntries> {
     peers: BTreeMap<u64, Peer>,
     now_ms: u64,
     ticks: u64,
+    /// No vote before this many ticks: a leader's lease may still run.
+    silent_until_tick: u64,
     /// Term and role for which the election timeout was drawn.
     drawn_for: (u64, StateRole, u64),
     timeout: usize,
@@ -144,6 +146,9 @@ impl<O: OldEntries> Core<O> {
         };
         let node = RawNode::new(&raft_config, log, &slog::Logger::root(slog::Discard, slog::o!()))?;
         let forgetful = (!start.clean).then(|| Forgetful::new(config.forgetful_wait_ms));
+        // raft-rs forgets at a restart which leader it followed, whose lease may still run. A store that has
+        // never seen a term has followed nobody.
+        let silent_until_tick = if hard_state.term.0 == 0 { 0 } else { u64::from(config.election_ticks) + 1 };
         Ok(Self {
             node,
             random: config.seed | 1,
@@ -157,6 +162,7 @@ impl<O: OldEntries> Core<O> {
             peers: config.peers.iter().map(|id| (*id, Peer::default())).collect(),
             now_ms,
             ticks: 0,
+            silent_until_tick,
             drawn_for: (u64::MAX, StateRole::Follower, 0),
             timeout: election,
             state_sent: (stream::NodeState::default(), 0),
@@ -191,6 +197,9 @@ impl<O: OldEntries> Core<O> {
             if before == StateRole::Follower && self.role() != StateRole::Follower {
                 self.campaign_ms = now_ms;
             }
+        } else {
+            // Time goes on for the promise to the last leader; otherwise it would keep this node from voting for ever.
+            self.node.raft.election_elapsed += 1;
         }
         self.after_step();
     }
@@ -246,9 +255,16 @@ impl<O: OldEntries> Core<O> {
         if let Some(last) = last {
             self.node.on_persist_ready(last);
         }
-        let cured = self.forgetful.as_ref().is_some_and(|forgetful| forgetful.is_cured(self.term(), self.durable()));
-        if cured {
-            self.forgetful = None;
+        if let Some(forgetful) = &mut self.forgetful {
+            // Only what is known to be the leader's counts: this log's end may be of a term that lost.
+            let (term, durable) = (self.node.raft.term, self.node.raft.raft_log.persisted);
+            forgetful.holds(term, durable.min(self.node.raft.raft_log.committed));
+            for message in free.iter().filter(|message| message.msg_type == MessageType::MsgAppendResponse && !message.reject) {
+                forgetful.holds(message.term, message.index.min(durable));
+            }
+            if forgetful.is_cured(term) {
+                self.forgetful = None;
+            }
         }
         free.into_iter().map(|message| self.outgoing(message)).collect()
     }
@@ -355,7 +371,8 @@ impl<O: OldEntries> Core<O> {
     fn acknowledge_early(&mut self, message: &Message, out: &mut Output, wait: &mut Vec<Message>) {
         match message.msg_type {
             // The answer exists only if the prefix check passed and the entries are in the log in memory.
-            MessageType::MsgAppendResponse if !message.reject => {
+            // Its term must be durable: after a crash a former leader's late words must not count for this one's.
+            MessageType::MsgAppendResponse if !message.reject && message.term <= self.persisted_term => {
                 let received = stream::Received { term: message.term, index: message.index };
                 out.send.push((message.to, PeerMessage::Received(received)));
                 wait.push(message.clone());
@@ -413,12 +430,14 @@ impl<O: OldEntries> Core<O> {
         let RaftMessage { message, sent_at_ms, last_index } = raft;
         let (from, term, kind) = (message.from, message.term, message.msg_type);
         match kind {
+            _ if !self.is_sound(&message) => return,
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote_for(&message) => return,
             MessageType::MsgTimeoutNow if self.forgetful.is_some() || self.ticks <= u64::from(self.config.election_ticks) => return,
             _ => {}
         }
         // An unknown peer or a stale message is raft-rs's to ignore.
         let _ = self.node.step(message);
+        self.after_step();
         if term != self.term() {
             return;
         }
@@ -428,6 +447,8 @@ impl<O: OldEntries> Core<O> {
                 if let Some(forgetful) = &mut self.forgetful {
                     forgetful.leader_spoke(term, last_index);
                 }
+                // raft-rs makes the same promise, but forgets it when any message of a higher term arrives.
+                self.silent_until_tick = self.silent_until_tick.max(self.ticks + u64::from(self.config.election_ticks));
                 if kind == MessageType::MsgHeartbeat
                     && let Some(peer) = self.peers.get_mut(&from)
                 {
@@ -439,20 +460,54 @@ impl<O: OldEntries> Core<O> {
         }
     }
 
-    fn may_vote_for(&self, request: &Message) -> bool {
-        // raft-rs forgets at a restart which leader it followed, whose lease may still run. A store that has
-        // never seen a term has followed nobody.
-        let fresh = self.persisted_term == 0;
-        let forced = request.context.as_ref() == b"CampaignTransfer";
-        if self.ticks <= u64::from(self.config.election_ticks) && !fresh && !forced {
+    /// What a healthy peer may say. raft-rs takes the rest at its word, or panics.
+    fn is_sound(&self, message: &Message) -> bool {
+        let log = &self.node.raft.raft_log;
+        let current = message.term == self.term();
+        // Term 0 means "from this node itself" to raft-rs; snapshots are never asked for.
+        if message.term == 0 || message.request_snapshot != 0 {
             return false;
         }
-        let candidate = Position { term: request.log_term, index: request.index };
-        self.permits(candidate) != Permission::No
+        match message.msg_type {
+            MessageType::MsgAppend => self.is_sound_append(message),
+            // It can't know more to be committed than what this node has confirmed.
+            MessageType::MsgHeartbeat => message.commit <= log.last_index(),
+            MessageType::MsgAppendResponse => !current || !self.is_leader() || message.reject || message.index <= log.last_index(),
+            // It would end this leader's role behind the lease's back.
+            MessageType::MsgTransferLeader => false,
+            MessageType::MsgTimeoutNow => !current || message.from == self.node.raft.leader_id,
+            _ => true,
+        }
+    }
+
+    /// Entries follow each other, and none contradicts what is committed.
+    fn is_sound_append(&self, message: &Message) -> bool {
+        let log = &self.node.raft.raft_log;
+        let mut before = (message.log_term, message.index);
+        message.entries.iter().all(|entry| {
+            let follows = entry.term >= before.0 && entry.term <= message.term && Some(entry.index) == before.1.checked_add(1);
+            before = (entry.term, entry.index);
+            // What was compacted away can't be compared; raft-rs doesn't take it for a conflict either.
+            let agrees = entry.index > log.committed || log.term(entry.index).is_ok_and(|term| term == 0 || term == entry.term);
+            follows && (agrees || message.term < self.term())
+        })
+    }
+
+    fn may_vote_for(&mut self, request: &Message) -> bool {
+        // Whoever gives its role away has ended its lease first.
+        let forced = request.context.as_ref() == b"CampaignTransfer";
+        if self.ticks < self.silent_until_tick && !forced {
+            return false;
+        }
+        self.may_elect(Position { term: request.log_term, index: request.index })
     }
 
     fn may_campaign(&mut self) -> bool {
-        match self.permits(self.position()) {
+        self.may_elect(self.position())
+    }
+
+    fn may_elect(&mut self, candidate: Position) -> bool {
+        match self.permits(candidate) {
             Permission::No => false,
             Permission::All => true,
             Permission::DurableAlone => {

@@ -20,6 +20,8 @@ pub struct Forgetful {
     waiting_since_ms: Option<u64>,
     /// Leader's term and its last index when it was first heard in that term.
     cure: Option<(u64, u64)>,
+    /// In that term: up to here the leader's entries are durable here.
+    held: u64,
 }
 
 /// Why a forgetful node may take part after all.
@@ -34,28 +36,36 @@ pub enum Permission {
 
 impl Forgetful {
     pub fn new(wait_ms: u64) -> Self {
-        Self { wait_ms, waiting_since_ms: None, cure: None }
+        Self { wait_ms, waiting_since_ms: None, cure: None, held: 0 }
     }
 
     /// A leader of `term` spoke; its log ends at `last_index`.
     pub fn leader_spoke(&mut self, term: u64, last_index: u64) {
         if self.cure.is_none_or(|(known, _)| known != term) {
             self.cure = Some((term, last_index));
+            self.held = 0;
+        }
+    }
+
+    /// Up to `index` this log is the one of the leader of `term`, and durable.
+    pub fn holds(&mut self, term: u64, index: u64) {
+        if self.cure.is_some_and(|(of, _)| of == term) {
+            self.held = self.held.max(index);
         }
     }
 
     /// Whether everything that was missing is here again.
-    pub fn is_cured(&self, term: u64, persisted: u64) -> bool {
-        self.cure.is_some_and(|(of, index)| of == term && persisted >= index)
+    pub fn is_cured(&self, term: u64) -> bool {
+        self.cure.is_some_and(|(of, index)| of == term && self.held >= index)
     }
 
     /// `others`: positions of the peers that are here.
     pub fn observe(&mut self, now_ms: u64, others: usize) {
         match others {
-            0 => self.waiting_since_ms = None,
-            _ => {
+            1 => {
                 self.waiting_since_ms.get_or_insert(now_ms);
             }
+            _ => self.waiting_since_ms = None,
         }
     }
 
@@ -94,12 +104,23 @@ mod tests {
     }
 
     #[test]
+    fn a_third_node_that_is_here_is_waited_for_anew() {
+        let mut forgetful = Forgetful::new(10_000);
+        forgetful.observe(0, 1);
+        forgetful.observe(9_000, 2);
+        forgetful.observe(60_000, 1);
+        assert_eq!(forgetful.permits(60_000, OWN, OWN, &[OWN]), Permission::No);
+    }
+
+    #[test]
     fn a_leader_of_a_new_term_sets_a_new_mark() {
         let mut forgetful = Forgetful::new(10_000);
         forgetful.leader_spoke(3, 100);
         forgetful.leader_spoke(3, 120);
-        assert!(forgetful.is_cured(3, 100));
+        forgetful.holds(3, 100);
+        assert!(forgetful.is_cured(3));
         forgetful.leader_spoke(4, 130);
-        assert!(!forgetful.is_cured(4, 100));
+        forgetful.holds(3, 140);
+        assert!(!forgetful.is_cured(4));
     }
 }

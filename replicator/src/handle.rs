@@ -3,13 +3,13 @@
 use crate::api::{Done, Failure, Request, Scope};
 use crate::clock::boottime_ms;
 use crate::gate::Gate;
-use crate::view::View;
+use crate::view::Watch;
 use crate::waiting::Answer;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::effects::CheckPart;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 /// What vip-agent reported, as far as roles depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Handle {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) store: Arc<RealStore>,
-    pub(crate) view: watch::Receiver<View>,
+    pub(crate) view: Watch,
 }
 
 impl Handle {
@@ -78,7 +78,7 @@ impl Handle {
     }
 
     /// The loop's latest snapshot; changes at every tick.
-    pub fn view(&self) -> watch::Receiver<View> {
+    pub fn view(&self) -> Watch {
         self.view.clone()
     }
 

@@ -16,7 +16,7 @@ use crate::threads::checkpoint::CheckpointThread;
 use crate::threads::fetch::FetchThread;
 use crate::threads::log::{LogThread, LogWork};
 use crate::threads::spawn;
-use crate::view::View;
+use crate::view::{View, Watch};
 use holdfast_storage::apply::Applier;
 use holdfast_storage::checkpoint;
 use holdfast_storage::disk::real::RealDisk;
@@ -73,6 +73,8 @@ struct Running {
     ask_checkpoint: crossbeam_channel::Sender<()>,
     to_log: crossbeam_channel::Sender<LogWork>,
     disk: RealDisk,
+    /// Dropped at the end of an orderly stop.
+    watchdog: crossbeam_channel::Sender<()>,
 }
 
 /// Opens the store, formatting an empty folder, and refuses one that belongs elsewhere.
@@ -190,8 +192,9 @@ impl Replica {
         let fetch_thread =
             || FetchThread { store: store.clone(), reader: reader.clone(), work: fetch_work.clone(), to_loop: to_loop.clone() };
         let gate = Arc::new(Gate::default());
-        let (view, shown) = watch::channel(first_view(&recovered, checkpoint));
-        let handle = Handle { commands, gate: gate.clone(), store: store.clone(), view: shown };
+        let (view, shown) = watch::channel(Arc::new(first_view(&recovered, checkpoint)));
+        let alive = Arc::new(AtomicU64::new(0));
+        let handle = Handle { commands, gate: gate.clone(), store: store.clone(), view: Watch::new(shown) };
         let settings = Settings {
             id: local.id,
             names: options.nodes.iter().map(|(id, name, _)| (*id, name.clone())).collect(),
@@ -206,7 +209,11 @@ impl Replica {
             spawn("hf-fetch-0", { let thread = fetch_thread(); move || thread.run() })?,
             spawn("hf-fetch-1", { let thread = fetch_thread(); move || thread.run() })?,
         ];
+        let (stop_watchdog, stopped) = crossbeam_channel::bounded(0);
+        let alive_in_loop = alive.clone();
+        spawn("hf-watchdog", move || watchdog(&alive, &stopped))?;
         let running = Running {
+            watchdog: stop_watchdog,
             log: spawn("hf-log", move || log_thread.run())?,
             apply: spawn("hf-apply", move || apply_thread.run())?,
             fetch,
@@ -222,7 +229,7 @@ impl Replica {
                     what: "listening on", address: local.bind.to_string(), source,
                 })?, tls, local, to_net));
                 let channels = Channels {
-                    commands: command_queue, threads: thread_events, net: net_events, log: to_log, apply: to_apply, fetch: to_fetch, apply_queued, view,
+                    commands: command_queue, threads: thread_events, net: net_events, log: to_log, apply: to_apply, fetch: to_fetch, apply_queued, view, alive: alive_in_loop,
                 };
                 let _held_until_the_end = lock;
                 Ok(Task { settings, core, sequencer: Sequencer::new(store.clone()), store, channels, outgoing, gate, pins, state: State::default() })
@@ -239,7 +246,9 @@ impl Replica {
     /// Ends the loop, syncs the log, applies and checkpoints what is committed, and leaves the clean-stop mark.
     pub fn stop(self) -> Result<(), ReplicaError> {
         self.handle.stop();
-        let Running { task, log, apply, fetch, checkpoint: checkpoints, ask_checkpoint, to_log, disk } = self.running;
+        let Running { task, log, apply, fetch, checkpoint: checkpoints, ask_checkpoint, to_log, disk, watchdog } = self.running;
+        // The loop is about to end; syncing what it leaves may take its time.
+        drop(watchdog);
         let failed = |name| move |_| ReplicaError::Thread(name, std::io::Error::other("it panicked"));
         let last = task.join().map_err(failed("hf-loop"))?;
         let _ = to_log.send(LogWork::End);
@@ -312,6 +321,25 @@ fn lock(store: &std::path::Path) -> Result<std::fs::File, ReplicaError> {
         why: "another holdfast process has this store open: stop it first".into(),
     })?;
     Ok(file)
+}
+
+/// Looks at the loop this often; it turns at every tick.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+
+/// A loop that stands still holds every request without a deadline: better dead, for the peers go on. Only this
+/// process's own running time counts, so a machine that was stopped as a whole isn't killed for it.
+fn watchdog(alive: &AtomicU64, stopped: &crossbeam_channel::Receiver<()>) {
+    let mut seen = u64::MAX;
+    let mut still = 0;
+    while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(WATCH_EVERY) {
+        let now = alive.load(std::sync::atomic::Ordering::Relaxed);
+        still = if now == seen { still + 1 } else { 0 };
+        seen = now;
+        if still == 2 {
+            tracing::error!("the replicator's loop hasn't turned for {WATCH_EVERY:?} twice; ending the process, the other nodes go on");
+            std::process::abort();
+        }
+    }
 }
 
 fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex) -> View {

@@ -53,7 +53,9 @@ pub(crate) struct Channels {
     pub(crate) apply: Sender<ApplyWork>,
     pub(crate) fetch: Sender<FetchWork>,
     pub(crate) apply_queued: Arc<AtomicU64>,
-    pub(crate) view: watch::Sender<View>,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    /// Counts rounds of the loop, for the watchdog.
+    pub(crate) alive: Arc<AtomicU64>,
 }
 
 pub(crate) struct Settings {
@@ -151,6 +153,7 @@ impl Task {
     fn tick(&mut self) {
         let now = boottime_ms();
         self.state.ticks += 1;
+        self.channels.alive.store(self.state.ticks, Ordering::Relaxed);
         if self.state.ticks % 10 == 1 {
             self.look_at_space();
         }
@@ -284,8 +287,8 @@ impl Task {
         match command {
             Command::Submit(request) => self.submit(request),
             Command::Sync { scope, deadline_ms, answer } => {
-                if matches!(self.role(), Role::None | Role::Lost { .. }) {
-                    answer(Err(Failure::NotActive));
+                if let Some(failure) = self.role_failure() {
+                    answer(Err(failure));
                 } else {
                     self.sequencer.sync(scope, self.core.last(), deadline_ms, answer);
                 }
@@ -312,6 +315,15 @@ impl Task {
                 let _ = index.send(self.begin_check(part, parts));
             }
             Command::Stop => self.state.stopping = true,
+        }
+    }
+
+    /// What a request is told that comes while there is no role for it.
+    fn role_failure(&self) -> Option<Failure> {
+        match self.role() {
+            Role::None => Some(Failure::NotActive),
+            Role::Lost { .. } => Some(Failure::Lost),
+            _ => None,
         }
     }
 
@@ -715,6 +727,6 @@ impl Task {
             store_free: self.state.space.free,
             reserve: self.settings.reserve,
         };
-        self.channels.view.send_replace(view);
+        self.channels.view.send_replace(Arc::new(view));
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::roles::Role;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
 
 #[derive(Clone, Debug)]
 pub struct View {
@@ -64,4 +66,29 @@ pub struct Failover {
     pub first_write_ms: u64,
     pub from: Option<u64>,
     pub planned: bool,
+}
+
+/// The loop's latest snapshot, to be looked at and waited for. It never lends the channel's own guard: a
+/// reader that held one while asking again would stop the loop for good.
+#[derive(Clone)]
+pub struct Watch(watch::Receiver<Arc<View>>);
+
+impl Watch {
+    pub(crate) fn new(receiver: watch::Receiver<Arc<View>>) -> Self {
+        Self(receiver)
+    }
+
+    pub fn latest(&self) -> Arc<View> {
+        self.0.borrow().clone()
+    }
+
+    /// As `latest`; `changed` then waits for a newer one.
+    pub fn take(&mut self) -> Arc<View> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// False: the loop has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
 }

@@ -52,7 +52,7 @@ const KINDS: [(u32, MessageType); 11] = [
 
 /// Whether a message of this kind ever leaves a node.
 pub fn travels(kind: MessageType) -> bool {
-    KINDS.iter().any(|(_, known)| *known == kind) && kind != MessageType::MsgUnreachable
+    KINDS.iter().any(|(_, known)| *known == kind) && !matches!(kind, MessageType::MsgUnreachable | MessageType::MsgTransferLeader)
 }
 
 /// Header and payload pieces of a frame's body.

@@ -39,7 +39,13 @@ pub struct Applier<D: Disk, M: Meta> {
 
 impl<D: Disk, M: Meta> Applier<D, M> {
     pub fn new(store: Arc<Store<D, M>>, redo_until: LogIndex) -> Self {
-        Self { store, sums: Working::default(), changes: Vec::new(), redo_until, block: vec![0; BLOCK as usize] }
+        Self {
+            store,
+            sums: Working::default(),
+            changes: Vec::new(),
+            redo_until,
+            block: vec![0; BLOCK as usize],
+        }
     }
 
     /// Applies entries that follow each other and what is applied already. Returns the answers to check
@@ -50,16 +56,27 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         let mut applied = self.store.applied();
         for entry in entries {
             if entry.index != applied.next() {
-                return Err(StoreError::Gap { index: entry.index, applied });
+                return Err(StoreError::Gap {
+                    index: entry.index,
+                    applied,
+                });
             }
             applied = entry.index;
             // Raft's own entry at the start of a term carries nothing.
-            let effects = if entry.data.is_empty() { Vec::new() } else { self.decode(entry)? };
+            let effects = if entry.data.is_empty() {
+                Vec::new()
+            } else {
+                self.decode(entry)?
+            };
             for effect in &effects {
                 match effect {
                     Effect::Check { id, part } => {
                         self.commit(entry.index, &mut done)?;
-                        parts.push(Part { id: *id, index: entry.index, found: check::part(&self.store, part) });
+                        parts.push(Part {
+                            id: *id,
+                            index: entry.index,
+                            found: check::part(&self.store, part),
+                        });
                     }
                     effect => self.effect(entry.index, effect)?,
                 }
@@ -73,7 +90,11 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     fn decode(&self, entry: &Committed) -> Result<Vec<Effect>, StoreError> {
         let decoded = Entry::decode(entry.index, &entry.data)?;
         if decoded.term != entry.term {
-            return Err(StoreError::WrongTerm { index: entry.index, planned: decoded.term.0, stands: entry.term.0 });
+            return Err(StoreError::WrongTerm {
+                index: entry.index,
+                planned: decoded.term.0,
+                stands: entry.term.0,
+            });
         }
         Ok(decoded.effects)
     }
@@ -83,7 +104,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         self.sums.flush(&mut self.changes);
         let mut applied = BytesMut::with_capacity(8);
         applied.put_u64_le(index.0);
-        self.changes.push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
+        self.changes
+            .push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
         self.store.meta.write(std::mem::take(&mut self.changes))?;
         self.store.overlay.applied(done);
         self.store.set_applied(index);
@@ -115,7 +137,11 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             let inside = (position % BLOCK) as usize;
             let len = (BLOCK as usize - inside).min(data.len() - at);
             let part = &data[at..at + len];
-            let sum = if len == BLOCK as usize { sums::of(part) } else { self.sum_with(index, ino, block, inside, part)? };
+            let sum = if len == BLOCK as usize {
+                sums::of(part)
+            } else {
+                self.sum_with(index, ino, block, inside, part)?
+            };
             self.sums.set(&self.store.meta, ino, block, sum)?;
             at += len;
         }
@@ -124,7 +150,14 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     }
 
     /// Checksum of a block after `part` was laid over it; the old block is verified first, so that rot isn't laundered.
-    fn sum_with(&mut self, index: LogIndex, ino: Ino, block: u64, inside: usize, part: &[u8]) -> Result<sums::Sum, StoreError> {
+    fn sum_with(
+        &mut self,
+        index: LogIndex,
+        ino: Ino,
+        block: u64,
+        inside: usize,
+        part: &[u8],
+    ) -> Result<sums::Sum, StoreError> {
         if !self.load(index, ino, block)? {
             return Ok(sums::DAMAGED);
         }
@@ -139,6 +172,9 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             // During redo the file may hold bytes that a later entry wrote; that entry comes again.
             self.block.fill(0);
             return Ok(true);
+        }
+        if old == sums::DAMAGED {
+            return Ok(false);
         }
         self.store.data.read(ino, &mut self.block, block * BLOCK)?;
         if index <= self.redo_until || old == sums::of(&self.block) {
@@ -155,7 +191,11 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             self.sums.cut(&self.store.meta, ino, block, &mut self.changes)?;
         } else {
             let old = self.sums.get(&self.store.meta, ino, block)?;
-            let sum = if old == sums::HOLE { old } else { self.sum_with(index, ino, block, inside, &ZEROS[inside..])? };
+            let sum = if old == sums::HOLE {
+                old
+            } else {
+                self.sum_with(index, ino, block, inside, &ZEROS[inside..])?
+            };
             self.sums.cut(&self.store.meta, ino, block + 1, &mut self.changes)?;
             self.sums.set(&self.store.meta, ino, block, sum)?;
         }
@@ -173,8 +213,11 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         }
         self.zero_inside(index, ino, offset, whole.start * BLOCK)?;
         self.zero_inside(index, ino, whole.end * BLOCK, end)?;
-        self.sums.clear(&self.store.meta, ino, whole.clone(), &mut self.changes)?;
-        self.store.data.punch(ino, whole.start * BLOCK, (whole.end - whole.start) * BLOCK)
+        self.sums
+            .clear(&self.store.meta, ino, whole.clone(), &mut self.changes)?;
+        self.store
+            .data
+            .punch(ino, whole.start * BLOCK, (whole.end - whole.start) * BLOCK)
     }
 
     /// Zeros within one block.
@@ -191,7 +234,11 @@ static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 /// The index that the metadata store holds; may be ahead of the checkpoint.
 pub(crate) fn stored_index(meta: &impl Meta) -> Result<LogIndex, StoreError> {
     let value = meta.get(APPLIED)?;
-    Ok(LogIndex(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes)))
+    Ok(LogIndex(
+        value
+            .and_then(|value| value.as_ref().try_into().ok())
+            .map_or(0, u64::from_le_bytes),
+    ))
 }
 
 /// Whether a key belongs to one replica alone.

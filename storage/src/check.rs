@@ -74,7 +74,11 @@ fn metadata<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], limit: u32) -> R
 /// Hashes the bytes as a reader would see them, holes as zeros, read from the disk itself; each block must
 /// also fit the checksum that is stored for it.
 fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) -> Result<Found, String> {
-    let size = match store.meta.get(&key::inode(ino)).map_err(|error| crate::error::chain(&error))? {
+    let size = match store
+        .meta
+        .get(&key::inode(ino))
+        .map_err(|error| crate::error::chain(&error))?
+    {
         Some(value) => Inode::decode(&value).map_err(|error| error.to_string())?.size,
         None => 0,
     };
@@ -82,17 +86,26 @@ fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) 
     let range = blocks(offset, end.saturating_sub(offset));
     let expected = sums::read(&store.meta, ino, range.clone()).map_err(|error| crate::error::chain(&error))?;
     let mut hash = blake3::Hasher::new();
-    let mut found = Found { count: end.saturating_sub(offset), ..Found::default() };
+    let mut found = Found {
+        count: end.saturating_sub(offset),
+        ..Found::default()
+    };
     if expected.iter().any(|sum| *sum != sums::HOLE) {
         let mut buffer = AlignedBuf::zeroed(((range.end - range.start) * BLOCK) as usize);
-        store.data.read_from_disk(ino, &mut buffer, range.start * BLOCK).map_err(|error| crate::error::chain(&error))?;
+        store
+            .data
+            .read_from_disk(ino, &mut buffer, range.start * BLOCK)
+            .map_err(|error| crate::error::chain(&error))?;
         for ((block, sum), number) in buffer.chunks_exact(BLOCK as usize).zip(&expected).zip(range) {
             if *sum == sums::HOLE {
                 hash.update(&[0; BLOCK as usize]);
             } else if sums::of(block) == *sum {
                 hash.update(block);
             } else {
-                return Err(format!("inode {ino}, block at {}: the bytes on disk don't fit their checksum", number * BLOCK));
+                return Err(format!(
+                    "inode {ino}, block at {}: the bytes on disk don't fit their checksum",
+                    number * BLOCK
+                ));
             }
         }
     } else {

@@ -36,7 +36,10 @@ impl Slot {
             return None;
         }
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        Some(Self { sequence: number(8), index: LogIndex(number(16)) })
+        Some(Self {
+            sequence: number(8),
+            index: LogIndex(number(16)),
+        })
     }
 }
 
@@ -77,10 +80,20 @@ pub(crate) fn publish<D: Disk>(disk: &D, index: LogIndex) -> Result<(), StoreErr
     let newest = newest(disk)?;
     let (number, sequence) = newest.map_or((0, 1), |(number, slot)| (1 - number, slot.sequence + 1));
     let path = SLOTS[number];
-    let file = disk.open(path, OpenHow { create: true, direct: false }).map_err(StoreError::disk("opening", path))?;
-    file.write_at(&Slot { sequence, index }.encode(), 0).map_err(StoreError::disk("writing", path))?;
+    let file = disk
+        .open(
+            path,
+            OpenHow {
+                create: true,
+                direct: false,
+            },
+        )
+        .map_err(StoreError::disk("opening", path))?;
+    file.write_at(&Slot { sequence, index }.encode(), 0)
+        .map_err(StoreError::disk("writing", path))?;
     file.sync_data().map_err(StoreError::disk("syncing", path))?;
-    disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))
+    disk.sync_dir("")
+        .map_err(StoreError::disk("syncing", "the store's folder"))
 }
 
 /// Makes everything applied so far stable and publishes its index. Runs beside the apply thread; what is

@@ -8,18 +8,39 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    Put { key: Bytes, value: Bytes },
-    Delete { key: Bytes },
+    Put {
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        key: Bytes,
+    },
     /// Bytes of a file, exactly those that were written.
-    Write { ino: Ino, offset: u64, data: Bytes },
+    Write {
+        ino: Ino,
+        offset: u64,
+        data: Bytes,
+    },
     /// All from `size` on is gone: reads as zeros and takes no space.
-    Truncate { ino: Ino, size: u64 },
+    Truncate {
+        ino: Ino,
+        size: u64,
+    },
     /// Reads as zeros and takes no space.
-    Zero { ino: Ino, offset: u64, len: u64 },
+    Zero {
+        ino: Ino,
+        offset: u64,
+        len: u64,
+    },
     /// The inode is gone for good: its data, checksums and attributes. Its `i` and `o` keys are deleted by effects of their own.
-    Purge { ino: Ino },
+    Purge {
+        ino: Ino,
+    },
     /// Each replica hashes this part of its state here and tells the node that asked.
-    Check { id: u64, part: CheckPart },
+    Check {
+        id: u64,
+        part: CheckPart,
+    },
 }
 
 /// A part of the replicated state that is compared at one index.
@@ -67,14 +88,20 @@ impl Entry {
 
     /// Without copying: what the effects carry are slices of `data`.
     pub fn decode(index: LogIndex, data: &Bytes) -> Result<Self, BadEntry> {
-        let bad = |what: &str| BadEntry { index, what: what.into() };
+        let bad = |what: &str| BadEntry {
+            index,
+            what: what.into(),
+        };
         let mut from = data.clone();
         if from.len() < 9 {
             return Err(bad("shorter than its head"));
         }
         let version = from.get_u8();
         if version != VERSION {
-            return Err(BadEntry { index, what: format!("has version {version}, this software reads {VERSION}") });
+            return Err(BadEntry {
+                index,
+                what: format!("has version {version}, this software reads {VERSION}"),
+            });
         }
         let term = Term(from.get_u64_le());
         let mut effects = Vec::new();
@@ -150,22 +177,47 @@ impl Effect {
     fn decode(from: &mut Bytes) -> Result<Self, String> {
         let mut from = Cut(from);
         Ok(match from.u8()? {
-            1 => Self::Put { key: from.bytes()?, value: from.bytes()? },
+            1 => Self::Put {
+                key: from.bytes()?,
+                value: from.bytes()?,
+            },
             2 => Self::Delete { key: from.bytes()? },
-            3 => Self::Write { ino: Ino(from.u64()?), offset: from.u64()?, data: from.bytes()? },
-            4 => Self::Truncate { ino: Ino(from.u64()?), size: from.u64()? },
-            5 => Self::Zero { ino: Ino(from.u64()?), offset: from.u64()?, len: from.u64()? },
+            3 => Self::Write {
+                ino: Ino(from.u64()?),
+                offset: from.u64()?,
+                data: from.bytes()?,
+            },
+            4 => Self::Truncate {
+                ino: Ino(from.u64()?),
+                size: from.u64()?,
+            },
+            5 => Self::Zero {
+                ino: Ino(from.u64()?),
+                offset: from.u64()?,
+                len: from.u64()?,
+            },
             6 => Self::Purge { ino: Ino(from.u64()?) },
             7 => {
                 let id = from.u64()?;
                 let part = match from.u8()? {
-                    1 => CheckPart::Meta { from: from.bytes()?, limit: from.u32()? },
-                    2 => CheckPart::Data { ino: Ino(from.u64()?), offset: from.u64()?, len: from.u64()? },
+                    1 => CheckPart::Meta {
+                        from: from.bytes()?,
+                        limit: from.u32()?,
+                    },
+                    2 => CheckPart::Data {
+                        ino: Ino(from.u64()?),
+                        offset: from.u64()?,
+                        len: from.u64()?,
+                    },
                     other => return Err(format!("check of unknown kind {other}")),
                 };
                 Self::Check { id, part }
             }
-            other => return Err(format!("effect of unknown kind {other}: is this node's software older than its peers'?")),
+            other => {
+                return Err(format!(
+                    "effect of unknown kind {other}: is this node's software older than its peers'?"
+                ));
+            }
         })
     }
 }
@@ -175,7 +227,11 @@ struct Cut<'a>(&'a mut Bytes);
 
 impl Cut<'_> {
     fn need(&self, len: usize) -> Result<(), String> {
-        if self.0.remaining() < len { Err("ends inside an effect".into()) } else { Ok(()) }
+        if self.0.remaining() < len {
+            Err("ends inside an effect".into())
+        } else {
+            Ok(())
+        }
     }
     fn u8(&mut self) -> Result<u8, String> {
         self.need(1)?;

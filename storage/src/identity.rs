@@ -35,14 +35,22 @@ fn unhex(text: &str) -> Option<[u8; 16]> {
 
 impl Identity {
     fn encode(&self) -> String {
-        let body = format!("holdfast store, format {FORMAT}\ncluster {}\nnode {}\nstore {}\n", self.cluster, self.node, hex(&self.store));
+        let body = format!(
+            "holdfast store, format {FORMAT}\ncluster {}\nnode {}\nstore {}\n",
+            self.cluster,
+            self.node,
+            hex(&self.store)
+        );
         let sum = blake3::hash(body.as_bytes()).to_hex();
         format!("{body}blake3 {sum}\n")
     }
 
     fn decode(text: &str) -> Result<Self, String> {
         let (body, sum) = text.rsplit_once("blake3 ").ok_or("it isn't complete")?;
-        let version = body.lines().next().and_then(|line| line.strip_prefix("holdfast store, format "));
+        let version = body
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("holdfast store, format "));
         match version.and_then(|version| version.parse::<u32>().ok()) {
             None => return Err("it isn't the identity of a Holdfast store".into()),
             Some(FORMAT) => {}
@@ -53,14 +61,22 @@ impl Identity {
             }
         }
         if blake3::hash(body.as_bytes()).to_hex().as_str() != sum.trim_end() {
-            return Err("its checksum is wrong: the file is damaged; move this node's store away and let the node join again".into());
+            return Err(
+                "its checksum is wrong: the file is damaged; move this node's store away and let the node join again"
+                    .into(),
+            );
         }
         let field = |name: &str| {
             let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.map(str::to_owned).ok_or_else(|| format!("it lacks the line `{name}`"))
+            line.map(str::to_owned)
+                .ok_or_else(|| format!("it lacks the line `{name}`"))
         };
         let store = unhex(&field("store")?).ok_or("its line `store` isn't 32 hexadecimal digits")?;
-        Ok(Self { cluster: field("cluster")?, node: field("node")?, store })
+        Ok(Self {
+            cluster: field("cluster")?,
+            node: field("node")?,
+            store,
+        })
     }
 
     /// `None`: the folder has never been formatted.
@@ -72,18 +88,29 @@ impl Identity {
         let mut text = vec![0; 4096];
         let len = file.read_at(&mut text, 0).map_err(StoreError::disk("reading", FILE))?;
         let refused = |why| StoreError::Identity { path: FILE.into(), why };
-        let text = std::str::from_utf8(&text[..len]).map_err(|_| refused("it isn't text: the file is damaged".into()))?;
+        let text =
+            std::str::from_utf8(&text[..len]).map_err(|_| refused("it isn't text: the file is damaged".into()))?;
         Self::decode(text).map(Some).map_err(refused)
     }
 
     /// The last step of formatting: by rename, so that a crash leaves a folder that counts as never formatted.
     pub(crate) fn write<D: Disk>(&self, disk: &D) -> Result<(), StoreError> {
-        let file = disk.open(NEW, OpenHow { create: true, direct: false }).map_err(StoreError::disk("making", NEW))?;
+        let file = disk
+            .open(
+                NEW,
+                OpenHow {
+                    create: true,
+                    direct: false,
+                },
+            )
+            .map_err(StoreError::disk("making", NEW))?;
         file.set_len(0).map_err(StoreError::disk("emptying", NEW))?;
-        file.write_at(self.encode().as_bytes(), 0).map_err(StoreError::disk("writing", NEW))?;
+        file.write_at(self.encode().as_bytes(), 0)
+            .map_err(StoreError::disk("writing", NEW))?;
         file.sync_data().map_err(StoreError::disk("syncing", NEW))?;
         disk.rename(NEW, FILE).map_err(StoreError::disk("renaming", NEW))?;
-        disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))
+        disk.sync_dir("")
+            .map_err(StoreError::disk("syncing", "the store's folder"))
     }
 
     /// Refuses a store that belongs elsewhere.

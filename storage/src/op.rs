@@ -15,20 +15,69 @@ pub struct Caller {
 pub enum Op {
     /// A new inode under a name. Fails with `Exists` if the name is taken.
     /// `mode` has the type bits; `umask` is already applied. `target` is a symbolic link's.
-    Create { parent: Ino, name: Bytes, mode: u32, rdev: u32, target: Bytes, caller: Caller },
-    Link { ino: Ino, parent: Ino, name: Bytes },
-    Unlink { parent: Ino, name: Bytes, caller: Caller },
-    Rmdir { parent: Ino, name: Bytes, caller: Caller },
-    Rename { from: Ino, from_name: Bytes, to: Ino, to_name: Bytes, how: Rename, caller: Caller },
-    SetAttr { ino: Ino, set: SetAttr },
+    Create {
+        parent: Ino,
+        name: Bytes,
+        mode: u32,
+        rdev: u32,
+        target: Bytes,
+        caller: Caller,
+    },
+    Link {
+        ino: Ino,
+        parent: Ino,
+        name: Bytes,
+    },
+    Unlink {
+        parent: Ino,
+        name: Bytes,
+        caller: Caller,
+    },
+    Rmdir {
+        parent: Ino,
+        name: Bytes,
+        caller: Caller,
+    },
+    Rename {
+        from: Ino,
+        from_name: Bytes,
+        to: Ino,
+        to_name: Bytes,
+        how: Rename,
+        caller: Caller,
+    },
+    SetAttr {
+        ino: Ino,
+        set: SetAttr,
+    },
     /// At most `MAX_WRITE` bytes. The kernel decides the offset, also for O_APPEND (one active node, one kernel).
     /// `clear_setid`: the writer lacks CAP_FSETID (FUSE_WRITE_KILL_SUIDGID).
-    Write { ino: Ino, offset: u64, data: Bytes, clear_setid: bool },
-    Fallocate { ino: Ino, offset: u64, len: u64, how: Fallocate },
-    SetXattr { ino: Ino, name: Bytes, value: Bytes, how: SetXattr },
-    RemoveXattr { ino: Ino, name: Bytes },
+    Write {
+        ino: Ino,
+        offset: u64,
+        data: Bytes,
+        clear_setid: bool,
+    },
+    Fallocate {
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        how: Fallocate,
+    },
+    SetXattr {
+        ino: Ino,
+        name: Bytes,
+        value: Bytes,
+        how: SetXattr,
+    },
+    RemoveXattr {
+        ino: Ino,
+        name: Bytes,
+    },
     /// An inode without names that nobody has open any more goes for good.
-    Reap { ino: Ino },
+    Reap {
+        ino: Ino,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +133,9 @@ pub enum Reply {
     Inode(Ino, crate::record::Inode),
     Written(u32),
     /// `orphaned`: the inode lost its last name in this operation (unlink, rmdir, rename over it).
-    Done { orphaned: Option<Ino> },
+    Done {
+        orphaned: Option<Ino>,
+    },
 }
 
 /// Why an operation is refused. fuse-mount/src/errno.rs has each one's errno.

@@ -6,7 +6,7 @@ use crate::data::DataFiles;
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
 use crate::identity::Identity;
-use crate::log::{Log, Recovered};
+use crate::log::{self, Geometry, Log, Recovered};
 use crate::meta::Meta;
 use crate::store::Store;
 use crate::types::LogIndex;
@@ -33,18 +33,33 @@ pub struct Opened<D: Disk, M: Meta> {
 
 /// Makes an empty store in an empty folder. Until the identity stands, at the very end, it can be done again.
 pub fn format<D: Disk>(disk: &D, identity: &Identity, log_bytes: u64) -> Result<(), StoreError> {
+    format_as(disk, identity, Geometry::of_total(log_bytes))
+}
+
+/// `format` with the log's sizes chosen by the caller.
+pub fn format_as<D: Disk>(disk: &D, identity: &Identity, log: Geometry) -> Result<(), StoreError> {
     DataFiles::format(disk)?;
-    Log::format(disk.clone(), log_bytes, identity.store)?;
+    // An interrupted formatting may have made a log, of another id; nothing was ever stored in it.
+    remove(disk, log::DESCRIPTION)?;
+    Log::format_as(disk.clone(), log, identity.store)?;
     checkpoint::publish(disk, LogIndex::ZERO)?;
     mark_clean(disk, LogIndex::ZERO)?;
     identity.write(disk)
 }
 
-/// Opens a formatted store; `meta` is the metadata store beside it.
+/// Opens a formatted store to go on with it; `meta` is the metadata store beside it.
 pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
+    let opened = open_to_read(disk, meta, identity)?;
+    // So that a crash from here on is no clean stop.
+    remove(opened.store.data.disk(), CLEAN)?;
+    Ok(opened)
+}
+
+/// As `open`, for a caller that appends nothing: the mark of a clean stop is left for the next start.
+pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
     let checkpoint = checkpoint::published(&disk)?;
     let (log, recovered) = Log::open(disk.clone(), identity.store, checkpoint)?;
-    let clean = take_clean(&disk)? == Some(recovered.last) && recovered.torn.is_none();
+    let clean = read_clean(&disk)? == Some(recovered.last) && recovered.torn.is_none();
     let stored = stored_index(&meta)?;
     if stored > recovered.last || stored < checkpoint {
         return Err(StoreError::Identity {
@@ -58,31 +73,59 @@ pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Op
     }
     let store = Arc::new(Store::new(disk, meta, checkpoint));
     let redo_until = recovered.last;
-    Ok(Opened { store, log, recovered, identity, checkpoint, clean, redo_until })
+    Ok(Opened {
+        store,
+        log,
+        recovered,
+        identity,
+        checkpoint,
+        clean,
+        redo_until,
+    })
 }
 
 /// All that the log holds is synced and nothing more will be written: the next start may trust it.
 pub fn mark_clean<D: Disk>(disk: &D, last: LogIndex) -> Result<(), StoreError> {
-    let file = disk.open(CLEAN, OpenHow { create: true, direct: false }).map_err(StoreError::disk("making", CLEAN))?;
+    let file = disk
+        .open(
+            CLEAN,
+            OpenHow {
+                create: true,
+                direct: false,
+            },
+        )
+        .map_err(StoreError::disk("making", CLEAN))?;
     file.set_len(0).map_err(StoreError::disk("emptying", CLEAN))?;
-    file.write_at(format!("{last}\n").as_bytes(), 0).map_err(StoreError::disk("writing", CLEAN))?;
+    file.write_at(format!("{last}\n").as_bytes(), 0)
+        .map_err(StoreError::disk("writing", CLEAN))?;
     file.sync_data().map_err(StoreError::disk("syncing", CLEAN))?;
-    disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))
+    disk.sync_dir("")
+        .map_err(StoreError::disk("syncing", "the store's folder"))
 }
 
-/// Reads the mark and removes it, so that a crash from here on is no clean stop.
-fn take_clean<D: Disk>(disk: &D) -> Result<Option<LogIndex>, StoreError> {
+/// The end of the log at the clean stop, if there was one.
+fn read_clean<D: Disk>(disk: &D) -> Result<Option<LogIndex>, StoreError> {
     let file = match disk.open(CLEAN, OpenHow::default()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(StoreError::disk("opening", CLEAN))?,
     };
     let mut text = [0; 32];
     let len = file.read_at(&mut text, 0).map_err(StoreError::disk("reading", CLEAN))?;
-    drop(file);
-    disk.remove(CLEAN).map_err(StoreError::disk("removing", CLEAN))?;
-    disk.sync_dir("").map_err(StoreError::disk("syncing", "the store's folder"))?;
-    let last = std::str::from_utf8(&text[..len]).ok().and_then(|text| text.trim_end().parse().ok());
+    let last = std::str::from_utf8(&text[..len])
+        .ok()
+        .and_then(|text| text.trim_end().parse().ok());
     Ok(last.map(LogIndex))
+}
+
+/// Removes a file for good; there may be none.
+fn remove<D: Disk>(disk: &D, path: &str) -> Result<(), StoreError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(StoreError::disk("removing", path))?,
+    }
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    disk.sync_dir(folder)
+        .map_err(StoreError::disk("syncing the folder of", path))
 }
 
 /// The index that the metadata store has come to; everything up to it is surely committed.

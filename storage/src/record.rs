@@ -49,7 +49,10 @@ fn put_time(out: &mut BytesMut, time: Time) {
 }
 
 fn get_time(from: &mut Bytes) -> Time {
-    Time { secs: from.get_i64_le(), nanos: from.get_u32_le() }
+    Time {
+        secs: from.get_i64_le(),
+        nanos: from.get_u32_le(),
+    }
 }
 
 impl Inode {
@@ -80,8 +83,20 @@ impl Inode {
         let [size, parent, entries, next_cookie] = std::array::from_fn(|_| from.get_u64_le());
         let [atime, mtime, ctime, btime] = std::array::from_fn(|_| get_time(&mut from));
         Ok(Self {
-            mode, uid, gid, nlink, size, rdev, atime, mtime, ctime, btime,
-            parent: Ino(parent), entries, next_cookie, target: from,
+            mode,
+            uid,
+            gid,
+            nlink,
+            size,
+            rdev,
+            atime,
+            mtime,
+            ctime,
+            btime,
+            parent: Ino(parent),
+            entries,
+            next_cookie,
+            target: from,
         })
     }
 
@@ -120,7 +135,11 @@ impl Dirent {
         if from.len() != 21 || from.get_u8() != 1 {
             return Err(bad("directory entry", value));
         }
-        Ok(Self { ino: Ino(from.get_u64_le()), cookie: from.get_u64_le(), kind: from.get_u32_le() })
+        Ok(Self {
+            ino: Ino(from.get_u64_le()),
+            cookie: from.get_u64_le(),
+            kind: from.get_u32_le(),
+        })
     }
 }
 
@@ -147,7 +166,11 @@ impl Child {
         if from.len() < 13 || from.get_u8() != 1 {
             return Err(bad("child", value));
         }
-        Ok(Self { ino: Ino(from.get_u64_le()), kind: from.get_u32_le(), name: from })
+        Ok(Self {
+            ino: Ino(from.get_u64_le()),
+            kind: from.get_u32_le(),
+            name: from,
+        })
     }
 }
 

@@ -13,6 +13,8 @@ use crate::types::{BLOCK, Ino, LogIndex};
 use crate::view::{Seen, View};
 use bytes::{Bytes, BytesMut};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,23 @@ pub struct Store<D: Disk, M: Meta> {
     checkpointed: AtomicU64,
     /// Blocks that a read or an apply found rotten since the start.
     rotten: AtomicU64,
+    /// Wakes readers that met a block which was just being applied.
+    turn: Mutex<()>,
+    batch_written: Condvar,
+}
+
+/// Looks at a block that doesn't fit its checksum before it counts as rotten; waits for a batch between them
+/// add up to two seconds at most.
+const LOOKS: u32 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How many bytes of a block are pending.
+fn pending_in(pieces: &[Piece], block: u64) -> u64 {
+    let (from, to) = (block * BLOCK, (block + 1) * BLOCK);
+    pieces
+        .iter()
+        .map(|piece| piece.to.min(to).saturating_sub(piece.from.max(from)))
+        .sum()
 }
 
 impl<D: Disk, M: Meta> Store<D, M> {
@@ -48,6 +67,8 @@ impl<D: Disk, M: Meta> Store<D, M> {
             applied: AtomicU64::new(checkpointed.0),
             checkpointed: AtomicU64::new(checkpointed.0),
             rotten: AtomicU64::new(0),
+            turn: Mutex::new(()),
+            batch_written: Condvar::new(),
         }
     }
 
@@ -56,6 +77,8 @@ impl<D: Disk, M: Meta> Store<D, M> {
     }
     pub(crate) fn set_applied(&self, index: LogIndex) {
         self.applied.store(index.0, Ordering::Release);
+        drop(self.turn.lock());
+        self.batch_written.notify_all();
     }
     pub fn checkpointed(&self) -> LogIndex {
         LogIndex(self.checkpointed.load(Ordering::Acquire))
@@ -123,7 +146,11 @@ impl<D: Disk, M: Meta> Store<D, M> {
             merged.len() < room
         })?;
         // Past the last key scanned the store may hold more, so pending entries behind it wait for the next call.
-        let last = if merged.len() == room { merged.keys().next_back().cloned() } else { None };
+        let last = if merged.len() == room {
+            merged.keys().next_back().cloned()
+        } else {
+            None
+        };
         for (key, value) in pending {
             if last.as_ref().is_none_or(|last| key <= *last) {
                 merged.insert(key, value);
@@ -181,69 +208,104 @@ impl<D: Disk, M: Meta> Store<D, M> {
 
     /// Fills the buffer with whole blocks from the disk, each with the checksum that is stored for it, and
     /// returns what is pending over them. A block that is just being applied may differ from its checksum for
-    /// a moment: it counts as sound where something pending touches it, and is looked at again otherwise.
-    fn read_verified(&self, ino: Ino, range: std::ops::Range<u64>, buffer: &mut [u8], mut pieces: Vec<Piece>) -> Result<Vec<Piece>, ReadError> {
+    /// a moment: it is looked at again, after the batch that is under way if something is pending over it.
+    fn read_verified(
+        &self,
+        ino: Ino,
+        range: std::ops::Range<u64>,
+        buffer: &mut [u8],
+        mut pieces: Vec<Piece>,
+    ) -> Result<Vec<Piece>, ReadError> {
         let (from, to) = (range.start * BLOCK, range.end * BLOCK);
         let mut wrong = None;
-        for _ in 0..8 {
+        for _ in 0..LOOKS {
+            let applied = self.applied();
             let sums = sums::read(&self.meta, ino, range.clone())?;
             if sums.iter().all(|sum| *sum == sums::HOLE) && pieces.is_empty() {
                 buffer.fill(0);
                 return Ok(pieces);
             }
             self.data.read(ino, buffer, from)?;
-            wrong = sums.iter().zip(buffer.chunks_exact_mut(BLOCK as usize)).zip(range.clone()).find_map(|((sum, block), number)| {
-                let touched = pieces.iter().any(|piece| piece.from < (number + 1) * BLOCK && piece.to > number * BLOCK);
-                if *sum == sums::HOLE {
-                    // Only what is pending may stand here.
-                    block.fill(0);
-                    None
-                } else if *sum == sums::of(block) || (touched && *sum != sums::DAMAGED) {
-                    None
-                } else {
-                    Some(number)
-                }
-            });
-            if wrong.is_none() {
-                return Ok(pieces);
+            wrong = sums
+                .iter()
+                .zip(buffer.chunks_exact_mut(BLOCK as usize))
+                .zip(range.clone())
+                .find_map(|((sum, block), number)| {
+                    if *sum == sums::HOLE {
+                        // Only what is pending may stand here.
+                        block.fill(0);
+                        return None;
+                    }
+                    let sound =
+                        *sum == sums::of(block) || (*sum != sums::DAMAGED && pending_in(&pieces, number) == BLOCK);
+                    (!sound).then_some((number, *sum))
+                });
+            let Some((number, sum)) = wrong else { return Ok(pieces) };
+            if sum == sums::DAMAGED {
+                break;
+            }
+            if pending_in(&pieces, number) > 0 {
+                self.wait_for_batch_after(applied);
             }
             pieces = self.overlay.pieces(ino, from, to);
         }
         self.count_rotten();
-        Err(StoreError::Rot { ino, offset: wrong.unwrap_or(range.start) * BLOCK }.into())
+        Err(StoreError::Rot {
+            ino,
+            offset: wrong.map_or(range.start, |(number, _)| number) * BLOCK,
+        }
+        .into())
+    }
+
+    /// Until a batch is written after which more than this is applied, or for a while.
+    fn wait_for_batch_after(&self, applied: LogIndex) {
+        let turn = self.turn.lock().expect("no panic under the lock");
+        let _ = self
+            .batch_written
+            .wait_timeout_while(turn, LOOK_EVERY, |()| self.applied() == applied)
+            .expect("no panic under the lock");
     }
 
     /// Where the next bytes that aren't a hole begin; `None` past the last of them.
     pub fn seek_data(&self, ino: Ino, offset: u64) -> Result<Option<u64>, ReadError> {
-        self.seek(ino, offset, false)
+        let size = self.inode(ino)?.size;
+        let pieces = self.overlay.pieces(ino, offset, size);
+        let pending = pieces
+            .iter()
+            .find(|piece| piece.data.is_some())
+            .map(|piece| piece.from / BLOCK);
+        // Holes may be far longer than anything that could be looked through block by block.
+        let stored = sums::next(&self.meta, ino, offset / BLOCK)?;
+        let block = pending.into_iter().chain(stored).min();
+        Ok(block.map(|block| (block * BLOCK).max(offset)).filter(|at| *at < size))
     }
 
     /// Where the next hole begins; at the latest at the end of the file.
     pub fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, ReadError> {
         let size = self.inode(ino)?.size;
-        Ok(self.seek(ino, offset, true)?.unwrap_or(size))
-    }
-
-    fn seek(&self, ino: Ino, offset: u64, hole: bool) -> Result<Option<u64>, ReadError> {
-        let size = self.inode(ino)?.size;
-        let end = size.div_ceil(BLOCK);
         let pieces = self.overlay.pieces(ino, offset, size);
-        let mut block = offset / BLOCK;
+        let is_pending = |block: u64| {
+            pieces
+                .iter()
+                .any(|piece| piece.data.is_some() && piece.from < (block + 1) * BLOCK && piece.to > block * BLOCK)
+        };
+        let (mut block, end) = (offset / BLOCK, size.div_ceil(BLOCK));
         while block < end {
-            let sums = sums::read(&self.meta, ino, block..end.min(block + sums::GROUP))?;
-            for sum in sums {
-                let pending = pieces.iter().any(|piece| piece.data.is_some() && piece.from < (block + 1) * BLOCK && piece.to > block * BLOCK);
-                if (sum == sums::HOLE && !pending) == hole {
-                    return Ok(Some((block * BLOCK).max(offset).min(size)));
+            for sum in sums::read(&self.meta, ino, block..end.min(block + sums::GROUP))? {
+                if sum == sums::HOLE && !is_pending(block) {
+                    return Ok((block * BLOCK).max(offset).min(size));
                 }
                 block += 1;
             }
         }
-        Ok(None)
+        Ok(size)
     }
 
     pub fn space(&self) -> Result<Space, StoreError> {
-        self.data.disk().space().map_err(StoreError::disk("asking for the space of", "the store's file system"))
+        self.data
+            .disk()
+            .space()
+            .map_err(StoreError::disk("asking for the space of", "the store's file system"))
     }
 }
 

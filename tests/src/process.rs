@@ -49,18 +49,42 @@ impl ProcessInfo {
             state,
         })
     }
+}
 
-    /// Every living process of the machine.
-    pub fn all() -> Vec<Self> {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return Vec::new();
-        };
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter_map(Self::read)
-            .collect()
+/// How long looking at one process may take.
+const LOOK_LIMIT: Duration = Duration::from_millis(500);
+
+/// Looks at every process of the machine; returns what was found and the ids of those that can't be looked at.
+///
+/// A process in `execve` that waits there for a hanging file system blocks whoever reads its `/proc` entries, whatever
+/// file system it is: that must not hang a lab which has nothing to do with it.
+pub fn look_at_all<T: Send + 'static>(look: impl Fn(i32) -> Option<T> + Clone + Send + 'static) -> (Vec<T>, Vec<i32>) {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return (Vec::new(), Vec::new());
+    };
+    let pids: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    let (mut found, mut stuck, mut next) = (Vec::new(), Vec::new(), 0);
+    while next < pids.len() {
+        let (rest, look) = (pids[next..].to_vec(), look.clone());
+        let (sender, results) = std::sync::mpsc::channel();
+        // Abandoned where it hangs; it ends when it can.
+        thread::spawn(move || rest.into_iter().try_for_each(|pid| sender.send(look(pid))));
+        while next < pids.len() {
+            match results.recv_timeout(LOOK_LIMIT) {
+                Ok(one) => found.extend(one),
+                Err(_blocked) => {
+                    stuck.push(pids[next]);
+                    next += 1;
+                    break;
+                }
+            }
+            next += 1;
+        }
     }
+    (found, stuck)
 }
 
 impl ProcessId {

@@ -47,8 +47,9 @@ async fn receive(shared: Arc<Shared>, mut reports: Streaming<AgentReport>) {
 async fn send(shared: Arc<Shared>, facts: mpsc::Sender<Result<LeaseFacts, Status>>) {
     let mut view = shared.handle.view();
     loop {
-        let now = lease_facts(&shared, &view.borrow_and_update().clone());
-        if facts.send(Ok(now)).await.is_err() || view.changed().await.is_err() {
+        let latest = view.take();
+        let now = lease_facts(&shared, &latest);
+        if facts.send(Ok(now)).await.is_err() || !view.changed().await {
             return;
         }
     }

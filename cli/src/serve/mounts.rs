@@ -29,7 +29,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
     let mut view = shared.handle.view();
     let mut lost_since = None;
     loop {
-        let role = view.borrow_and_update().role;
+        let role = view.take().role;
         match role {
             Role::Promoting { term } => {
                 lost_since = None;
@@ -53,7 +53,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
             }
         }
         // Also without a change: a mount that failed is tried again.
-        if let Ok(Err(_)) = tokio::time::timeout(RETRY, view.changed()).await {
+        if let Ok(false) = tokio::time::timeout(RETRY, view.changed()).await {
             return;
         }
     }

@@ -67,8 +67,8 @@ impl Shared {
         node.map_or_else(String::new, |node| node.name.clone())
     }
 
-    pub(super) fn view(&self) -> View {
-        self.handle.view().borrow().clone()
+    pub(super) fn view(&self) -> Arc<View> {
+        self.handle.view().latest()
     }
 
     pub(super) fn is_active(&self) -> bool {

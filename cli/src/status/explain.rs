@@ -102,7 +102,7 @@ fn of_cluster(cluster: &Cluster<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn out_of_reach(node: &Node<'_>, clock: &Clock) -> Finding {
-    let what = format!("{} was {}", node.name, reached(node, clock));
+    let what = format!("{}: {}", node.name, reached(node, clock));
     let advice = format!(
         "While the other two are up, the service goes on. If the machine runs, `systemctl start holdfast` on it; else \
          start it, or mend its network ({}). It catches up by itself.",

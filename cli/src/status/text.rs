@@ -129,7 +129,7 @@ fn readiness(cluster: &Cluster<'_>, clock: &Clock) -> String {
 
 fn could_take_over(node: &Node<'_>, clock: &Clock) -> String {
     if !node.reachable {
-        return format!("no, because it was {}", reached(node, clock));
+        return format!("no: {}", reached(node, clock));
     }
     if node.could_take_over() {
         return "yes".to_owned();
@@ -154,9 +154,15 @@ fn last_failover(cluster: &Cluster<'_>, clock: &Clock) -> String {
     } else {
         format!(" ({})", failover.reason)
     };
-    let passed: Vec<String> = phases(failover)
-        .iter()
-        .filter_map(|(phase, ms)| ms.map(|ms| format!("{} {}", phase_for_people(phase), words::seconds(ms))))
+    // As they came: the file system doesn't wait for the PBX to be healthy.
+    let mut passed: Vec<_> = phases(failover)
+        .into_iter()
+        .filter_map(|(phase, ms)| Some((ms?, phase)))
+        .collect();
+    passed.sort_by_key(|(ms, _)| *ms);
+    let passed: Vec<String> = passed
+        .into_iter()
+        .map(|(ms, phase)| format!("{} {}", phase_for_people(phase), words::seconds(ms)))
         .collect();
     let passed = if passed.is_empty() {
         "no phase is over yet".to_owned()

@@ -58,6 +58,6 @@ fn page(answer: Result<holdfast_proto::control::ClusterStatus>, as_json: bool) -
 
 /// Over what stands there, each line cleared to its end: a screen that is cleared first would flicker.
 fn redraw(page: &str) -> String {
-    let lines: String = page.lines().map(|line| format!("{line}\x1b[K\r\n")).collect();
+    let lines: String = page.lines().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
 }

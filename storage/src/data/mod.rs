@@ -53,11 +53,17 @@ impl<D: Disk> DataFiles<D> {
 
     pub fn new(disk: D) -> Self {
         let open = (0..OPEN_SHARDS).map(|_| Mutex::default()).collect();
-        Self { disk, open, dirty: Mutex::default() }
+        Self {
+            disk,
+            open,
+            dirty: Mutex::default(),
+        }
     }
 
     fn shard(&self, ino: Ino) -> std::sync::MutexGuard<'_, HashMap<Ino, Arc<D::File>>> {
-        self.open[(ino.0 % OPEN_SHARDS) as usize].lock().expect("no panic under the lock")
+        self.open[(ino.0 % OPEN_SHARDS) as usize]
+            .lock()
+            .expect("no panic under the lock")
     }
 
     fn dirty(&self) -> std::sync::MutexGuard<'_, Dirty> {
@@ -70,12 +76,28 @@ impl<D: Disk> DataFiles<D> {
             return Ok(Some(file.clone()));
         }
         let path = path(ino);
-        let file = match self.disk.open(&path, OpenHow { create: false, direct: false }) {
+        let file = match self.disk.open(
+            &path,
+            OpenHow {
+                create: false,
+                direct: false,
+            },
+        ) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound && !create => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => {
+                let file = self
+                    .disk
+                    .open(
+                        &path,
+                        OpenHow {
+                            create: true,
+                            direct: false,
+                        },
+                    )
+                    .map_err(StoreError::disk("making", &path))?;
                 self.dirty().folders.insert(folder(ino));
-                self.disk.open(&path, OpenHow { create: true, direct: false }).map_err(StoreError::disk("making", &path))?
+                file
             }
             Err(error) => return Err(StoreError::disk("opening", &path)(error)),
         };
@@ -91,7 +113,9 @@ impl<D: Disk> DataFiles<D> {
     /// Fills the buffer; what lies beyond the file's end or in a hole reads as zeros.
     pub fn read(&self, ino: Ino, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
         let got = match self.file(ino, false)? {
-            Some(file) => file.read_at(buffer, offset).map_err(StoreError::disk("reading", &path(ino)))?,
+            Some(file) => file
+                .read_at(buffer, offset)
+                .map_err(StoreError::disk("reading", &path(ino)))?,
             None => 0,
         };
         buffer[got..].fill(0);
@@ -101,8 +125,16 @@ impl<D: Disk> DataFiles<D> {
     /// As `read`, from the disk itself and not from the page cache. Offset and length are whole blocks.
     pub fn read_from_disk(&self, ino: Ino, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
         let path = path(ino);
-        let got = match self.disk.open(&path, OpenHow { create: false, direct: true }) {
-            Ok(file) => file.read_at(buffer, offset).map_err(StoreError::disk("reading", &path))?,
+        let got = match self.disk.open(
+            &path,
+            OpenHow {
+                create: false,
+                direct: true,
+            },
+        ) {
+            Ok(file) => file
+                .read_at(buffer, offset)
+                .map_err(StoreError::disk("reading", &path))?,
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(error) => return Err(StoreError::disk("opening", &path)(error)),
         };
@@ -112,44 +144,59 @@ impl<D: Disk> DataFiles<D> {
 
     pub fn write(&self, ino: Ino, data: &[u8], offset: u64) -> Result<(), StoreError> {
         let file = self.file(ino, true)?.expect("made if it wasn't there");
-        self.dirty().files.insert(ino);
-        file.write_at(data, offset).map_err(StoreError::disk("writing", &path(ino)))
+        file.write_at(data, offset)
+            .map_err(StoreError::disk("writing", &path(ino)))?;
+        self.changed(ino);
+        Ok(())
     }
 
     /// Cuts the file at `len`; one that is shorter stays as it is, since what lies beyond its end reads as zeros.
     pub fn truncate(&self, ino: Ino, len: u64) -> Result<(), StoreError> {
-        let Some(file) = self.file(ino, false)? else { return Ok(()) };
+        let Some(file) = self.file(ino, false)? else {
+            return Ok(());
+        };
         let path = path(ino);
         if file.len().map_err(StoreError::disk("reading the length of", &path))? > len {
-            self.dirty().files.insert(ino);
             file.set_len(len).map_err(StoreError::disk("truncating", &path))?;
+            self.changed(ino);
         }
         Ok(())
     }
 
     pub fn punch(&self, ino: Ino, offset: u64, len: u64) -> Result<(), StoreError> {
-        let Some(file) = self.file(ino, false)? else { return Ok(()) };
+        let Some(file) = self.file(ino, false)? else {
+            return Ok(());
+        };
         let path = path(ino);
         let end = file.len().map_err(StoreError::disk("reading the length of", &path))?;
         let len = offset.saturating_add(len).min(end).saturating_sub(offset);
         if len > 0 {
-            self.dirty().files.insert(ino);
-            file.punch(offset, len).map_err(StoreError::disk("punching a hole in", &path))?;
+            file.punch(offset, len)
+                .map_err(StoreError::disk("punching a hole in", &path))?;
+            self.changed(ino);
         }
         Ok(())
     }
 
     pub fn remove(&self, ino: Ino) -> Result<(), StoreError> {
         self.shard(ino).remove(&ino);
+        let path = path(ino);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(StoreError::disk("removing", &path)(error));
+            }
+            _ => {}
+        }
         let mut dirty = self.dirty();
         dirty.files.remove(&ino);
         dirty.folders.insert(folder(ino));
-        drop(dirty);
-        let path = path(ino);
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::disk("removing", &path)(error)),
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// To be called after the change and never before it: a checkpoint beside the apply thread that came between
+    /// would sync too early, and the next one would know of nothing to sync.
+    fn changed(&self, ino: Ino) {
+        self.dirty().files.insert(ino);
     }
 
     /// How many files a checkpoint would have to sync.
@@ -164,7 +211,10 @@ impl<D: Disk> DataFiles<D> {
     pub fn sync(&self) -> Result<(), StoreError> {
         let dirty = std::mem::take(&mut *self.dirty());
         if dirty.files.len() > SYNC_ONE_BY_ONE {
-            return self.disk.sync_all().map_err(StoreError::disk("syncing", "the store's file system"));
+            return self
+                .disk
+                .sync_all()
+                .map_err(StoreError::disk("syncing", "the store's file system"));
         }
         for ino in dirty.files {
             if let Some(file) = self.file(ino, false)? {

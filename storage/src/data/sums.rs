@@ -25,7 +25,9 @@ pub const DAMAGED: Sum = [0xff; LEN];
 /// Of a whole block, zeros after the file's end included.
 pub fn of(block: &[u8]) -> Sum {
     debug_assert_eq!(block.len() as u64, BLOCK);
-    blake3::hash(block).as_bytes()[..LEN].try_into().expect("a hash is longer")
+    blake3::hash(block).as_bytes()[..LEN]
+        .try_into()
+        .expect("a hash is longer")
 }
 
 /// The checksums of one group.
@@ -62,11 +64,31 @@ pub fn read(meta: &impl Meta, ino: Ino, blocks: Range<u64>) -> Result<Vec<Sum>, 
         let group_end = (block / GROUP + 1) * GROUP;
         while block < blocks.end.min(group_end) {
             let at = (block % GROUP) as usize * LEN;
-            sums.push(value.get(at..at + LEN).map_or(HOLE, |sum| sum.try_into().expect("16 bytes")));
+            sums.push(
+                value
+                    .get(at..at + LEN)
+                    .map_or(HOLE, |sum| sum.try_into().expect("16 bytes")),
+            );
             block += 1;
         }
     }
     Ok(sums)
+}
+
+/// The next block from `block` on that isn't a hole, as stored.
+pub fn next(meta: &impl Meta, ino: Ino, block: u64) -> Result<Option<u64>, StoreError> {
+    let mut found = None;
+    let prefix = &key::sums(ino, 0)[..9];
+    meta.scan(prefix, &key::sums(ino, block / GROUP), &mut |key, value| {
+        let first = key::tail_number(key).unwrap_or(0) * GROUP;
+        let used = value
+            .chunks_exact(LEN)
+            .zip(first..)
+            .find(|(sum, number)| *sum != HOLE && *number >= block);
+        found = used.map(|(_, number)| number);
+        found.is_none()
+    })?;
+    Ok(found)
 }
 
 /// The apply thread's working copy; only it changes checksums.
@@ -86,8 +108,15 @@ impl Working {
         match self.groups.entry((ino, group)) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(empty) => {
-                let deleted = self.deleted.iter().any(|(of, groups)| *of == ino && groups.contains(&group));
-                Ok(empty.insert(if deleted { Group::empty() } else { Group::load(meta, ino, group)? }))
+                let deleted = self
+                    .deleted
+                    .iter()
+                    .any(|(of, groups)| *of == ino && groups.contains(&group));
+                Ok(empty.insert(if deleted {
+                    Group::empty()
+                } else {
+                    Group::load(meta, ino, group)?
+                }))
             }
         }
     }
@@ -103,21 +132,31 @@ impl Working {
     }
 
     /// The blocks of a range become holes; `changes` gets the groups that go as a whole.
-    pub fn clear(&mut self, meta: &impl Meta, ino: Ino, blocks: Range<u64>, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+    pub fn clear(
+        &mut self,
+        meta: &impl Meta,
+        ino: Ino,
+        blocks: Range<u64>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), StoreError> {
         let whole = blocks.start.div_ceil(GROUP)..blocks.end / GROUP;
         if whole.start >= whole.end {
-            return blocks.into_iter().try_for_each(|block| self.set(meta, ino, block, HOLE));
+            return blocks
+                .into_iter()
+                .try_for_each(|block| self.set(meta, ino, block, HOLE));
         }
         self.delete(ino, whole.clone(), changes);
         let before = blocks.start..whole.start * GROUP;
         let after = whole.end * GROUP..blocks.end;
-        before.chain(after).try_for_each(|block| self.set(meta, ino, block, HOLE))
+        before
+            .chain(after)
+            .try_for_each(|block| self.set(meta, ino, block, HOLE))
     }
 
     /// All blocks from `block` on become holes.
     pub fn cut(&mut self, meta: &impl Meta, ino: Ino, block: u64, changes: &mut Vec<Change>) -> Result<(), StoreError> {
         let end = (block / GROUP + 1) * GROUP;
-        if block % GROUP != 0 {
+        if !block.is_multiple_of(GROUP) {
             (block..end).try_for_each(|block| self.set(meta, ino, block, HOLE))?;
         }
         self.delete(ino, block.div_ceil(GROUP)..u64::MAX, changes);
@@ -136,7 +175,10 @@ impl Working {
             self.groups.remove(&at);
             self.dirty.remove(&at);
         }
-        changes.push(Change::DeleteRange(key::sums(ino, groups.start), key::sums(ino, groups.end)));
+        changes.push(Change::DeleteRange(
+            key::sums(ino, groups.start),
+            key::sums(ino, groups.end),
+        ));
         self.deleted.push((ino, groups));
     }
 

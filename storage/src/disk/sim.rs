@@ -212,7 +212,7 @@ impl Disk for SimDisk {
 
 impl SimFile {
     fn check_aligned(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        let aligned = |number: u64| number % BLOCK == 0;
+        let aligned = |number: u64| number.is_multiple_of(BLOCK);
         let all = aligned(buffer.as_ptr() as u64) && aligned(buffer.len() as u64) && aligned(offset);
         if self.direct && !all {
             Err(io::Error::from_raw_os_error(libc::EINVAL))

@@ -121,7 +121,7 @@ impl Geometry {
     /// Whether a log can be made so.
     pub(super) fn is_valid(&self) -> bool {
         self.segment_bytes >= BLOCK
-            && self.segment_bytes % BLOCK == 0
+            && self.segment_bytes.is_multiple_of(BLOCK)
             && self.segment_bytes <= 1 << 31
             && self.segments >= 2
     }

@@ -32,6 +32,7 @@ mod writer;
 pub use error::LogError;
 pub use format::{Geometry, Hash};
 pub use reader::LogReader;
+pub(crate) use segments::DESCRIPTION;
 pub use writer::Log;
 
 use crate::types::{LogIndex, Term};

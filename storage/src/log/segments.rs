@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(super) const FOLDER: &str = "log";
-pub(super) const DESCRIPTION: &str = "log/format";
+pub(crate) const DESCRIPTION: &str = "log/format";
 pub(super) const NEW_DESCRIPTION: &str = "log/format.new";
 pub(super) const DIRECT: OpenHow = OpenHow {
     create: false,

@@ -11,7 +11,10 @@ pub struct Rocks {
 }
 
 fn failed(what: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
-    move |source| StoreError::Meta { what, source: Box::new(source) }
+    move |source| StoreError::Meta {
+        what,
+        source: Box::new(source),
+    }
 }
 
 impl Rocks {

@@ -43,12 +43,18 @@ impl Extents {
 
     /// Makes `at` a border, so that no extent crosses it.
     fn split(&mut self, at: u64) {
-        let Some((start, extent)) = self.0.range_mut(..at).next_back() else { return };
+        let Some((start, extent)) = self.0.range_mut(..at).next_back() else {
+            return;
+        };
         if extent.to <= at {
             return;
         }
         let keep = (at - start) as usize;
-        let tail = Extent { to: extent.to, index: extent.index, data: extent.data.as_ref().map(|data| data.slice(keep..)) };
+        let tail = Extent {
+            to: extent.to,
+            index: extent.index,
+            data: extent.data.as_ref().map(|data| data.slice(keep..)),
+        };
         extent.to = at;
         if let Some(data) = &mut extent.data {
             data.truncate(keep);
@@ -68,8 +74,15 @@ impl Extents {
             .chain(self.0.range(from..to))
             .map(|(start, extent)| {
                 let (cut_from, cut_to) = ((*start).max(from), extent.to.min(to));
-                let data = extent.data.as_ref().map(|data| data.slice((cut_from - start) as usize..(cut_to - start) as usize));
-                Piece { from: cut_from, to: cut_to, data }
+                let data = extent
+                    .data
+                    .as_ref()
+                    .map(|data| data.slice((cut_from - start) as usize..(cut_to - start) as usize));
+                Piece {
+                    from: cut_from,
+                    to: cut_to,
+                    data,
+                }
             })
             .collect()
     }

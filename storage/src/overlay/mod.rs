@@ -60,10 +60,14 @@ fn cost(effect: &Effect) -> u64 {
 
 impl Overlay {
     fn keys(&self, key: &[u8]) -> RwLockReadGuard<'_, Keys> {
-        self.keys[key::owner(key).map_or(0, shard)].read().expect("no panic under the lock")
+        self.keys[key::owner(key).map_or(0, shard)]
+            .read()
+            .expect("no panic under the lock")
     }
     fn keys_mut(&self, key: &[u8]) -> RwLockWriteGuard<'_, Keys> {
-        self.keys[key::owner(key).map_or(0, shard)].write().expect("no panic under the lock")
+        self.keys[key::owner(key).map_or(0, shard)]
+            .write()
+            .expect("no panic under the lock")
     }
     fn file_mut(&self, ino: Ino) -> RwLockWriteGuard<'_, HashMap<Ino, Extents>> {
         self.files[shard(ino)].write().expect("no panic under the lock")
@@ -83,7 +87,9 @@ impl Overlay {
                 Effect::Put { key, value } => self.keys_mut(key).pend(key, index, Some(value.clone())),
                 Effect::Delete { key } => self.keys_mut(key).pend(key, index, None),
                 Effect::Write { ino, offset, data } => {
-                    self.extents(*ino, |file| file.put(index, *offset, *offset + data.len() as u64, Some(data.clone())));
+                    self.extents(*ino, |file| {
+                        file.put(index, *offset, *offset + data.len() as u64, Some(data.clone()))
+                    });
                 }
                 Effect::Truncate { ino, size } => self.extents(*ino, |file| file.put(index, *size, u64::MAX, None)),
                 Effect::Zero { ino, offset, len } => {
@@ -131,7 +137,11 @@ impl Overlay {
 
     fn release(&self, bytes: u64) {
         // Saturating: `forget_pending` may come between on another thread.
-        let _ = self.pending_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(bytes)));
+        let _ = self
+            .pending_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_sub(bytes))
+            });
     }
 
     /// Drops all that is sequenced and not applied: this node was deposed, and others decide now what becomes of it.

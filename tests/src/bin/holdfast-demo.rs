@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use holdfast_tests::clock::pause;
-use holdfast_tests::demo::{run, service::Service};
+use holdfast_tests::demo::{run, sampler, service::Service};
 use holdfast_tests::lab::{take_down::take_down, temporary_folder};
 
 /// A cluster on this machine, a PBX stand-in on it, a crash, a cut and a planned switch; then everything that was
@@ -25,6 +25,9 @@ enum Part {
     /// What vip-agent calls for the demo's PBX; not for people.
     #[command(subcommand, hide = true)]
     Unit(Service),
+    /// Watches all nodes of a lab until its input ends; not for people.
+    #[command(hide = true)]
+    Watch { dir: PathBuf },
 }
 
 /// Set when a signal has ended the demo: errors that follow from it aren't worth printing.
@@ -33,6 +36,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     let outcome = match Cli::parse().part {
         Some(Part::Unit(service)) => service.run(),
+        Some(Part::Watch { dir }) => sampler::watch(&dir).map(|()| true),
         None => demo(),
     };
     match outcome {

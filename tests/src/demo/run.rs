@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, Place, psql};
 use super::report::{Fault, phases, table, verdict};
-use super::sampler::Sampler;
+use super::sampler::Watcher;
 use super::{service, verify};
 use crate::clock::{now, pause, wait_for};
 use crate::lab::{Lab, LabOptions};
@@ -49,7 +49,7 @@ pub fn run(dir: &Path) -> Result<bool> {
     let demo = Demo { lab, place, began };
     let outcome = demo.course();
     if outcome.is_err() {
-        eprintln!("{}", demo.lab.log_tails(20));
+        eprintln!("{}", demo.lab.log_tails(10));
     }
     let down = demo.lab.down(false);
     let good = outcome?;
@@ -60,13 +60,13 @@ pub fn run(dir: &Path) -> Result<bool> {
 impl Demo {
     fn course(&self) -> Result<bool> {
         self.prepare_database()?;
-        let sampler = Sampler::start(self.lab.nodes(), self.lab.vip())?;
+        let watcher = Watcher::start(self.lab.dir())?;
         let client = Client::start(self.place.clone());
         self.say("a client outside commits through the VIP; 50 calls are recorded; a log is written");
         self.load(&client)?;
         let faults = [self.crash(&client)?, self.cut(&client)?, self.switch(&client)?];
         let acks = client.stop();
-        let seen = sampler.finish(self.began);
+        let seen = watcher.finish()?;
         self.say("the reckoning");
         let active = self.lab.wait_active(FAILOVER_LIMIT)?;
         let mut findings = vec![verify::transactions(&self.place, &acks)];

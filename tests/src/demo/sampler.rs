@@ -1,20 +1,26 @@
 //! Watches all nodes every 10 ms, from beside them: which holds the address, which accepts a write. Whether two ever did
 //! at the same time is decided afterwards, from what was seen.
+//!
+//! It is a process of its own (`Watcher` starts it): whoever starts programs while it has a file open on a mount hands
+//! that file on for a moment, and hangs if the mount does. So the demo itself opens none while there is a fault.
 
 use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Deadline, now, pause};
-use crate::lab::Node;
 use crate::lab::netns::Netns;
+use crate::lab::{Lab, Node};
 
 pub const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 const FUSE_MAGIC: i64 = 0x6573_5546;
@@ -75,13 +81,14 @@ struct Watched {
     astray: AtomicBool,
 }
 
-pub struct Sampler {
+struct Sampler {
     nodes: Vec<Arc<Watched>>,
     stop: Arc<AtomicBool>,
+    began: Instant,
 }
 
 /// What the sampler can say at the end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Verdict {
     pub looks: u64,
     /// Sentences; none if no promise was seen broken.
@@ -90,7 +97,7 @@ pub struct Verdict {
 
 impl Sampler {
     /// Two threads a node: one whose write hangs must not keep the others from looking.
-    pub fn start(nodes: &[Node], vip: Ipv4Addr) -> Result<Self> {
+    fn start(nodes: &[Node], vip: Ipv4Addr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut watched = Vec::new();
         for node in nodes {
@@ -110,11 +117,15 @@ impl Sampler {
             thread::spawn(move || watch_writes(&watch, &until, &file));
             watched.push(one);
         }
-        Ok(Self { nodes: watched, stop })
+        Self {
+            nodes: watched,
+            stop,
+            began: now(),
+        }
     }
 
     /// Doesn't wait for a thread whose write hangs.
-    pub fn finish(self, began: Instant) -> Verdict {
+    fn finish(self) -> Verdict {
         self.stop.store(true, Ordering::Relaxed);
         let (mut looks, mut violations) = (0, Vec::new());
         for (at, one) in self.nodes.iter().enumerate() {
@@ -124,9 +135,9 @@ impl Sampler {
             looks += lock(&one.address).looks + lock(&one.writes).looks;
             for other in &self.nodes[at + 1..] {
                 let both = |what: &str, seen: Seen| {
-                    let when = seen.began.saturating_duration_since(began).as_secs_f64();
+                    let when = seen.began.saturating_duration_since(self.began).as_secs_f64();
                     format!(
-                        "{} and {} both {what}, {when:.2} s after the start",
+                        "{} and {} both {what}, {when:.2} s after the sampling began",
                         one.name, other.name
                     )
                 };
@@ -137,6 +148,58 @@ impl Sampler {
             }
         }
         Verdict { looks, violations }
+    }
+}
+
+/// Samples the lab at `dir` until the standard input ends, then prints the verdict.
+pub fn watch(dir: &Path) -> Result<()> {
+    let lab = Lab::open(dir)?;
+    let sampler = Sampler::start(lab.nodes(), lab.vip());
+    std::io::stdin()
+        .read_to_end(&mut Vec::new())
+        .context("waiting for the end of the input")?;
+    println!("{}", serde_json::to_string(&sampler.finish())?);
+    Ok(())
+}
+
+/// The sampling process.
+pub struct Watcher {
+    child: Child,
+}
+
+impl Watcher {
+    pub fn start(dir: &Path) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe().context("finding this program's own file")?);
+        command
+            .arg("watch")
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        Ok(Self {
+            child: command.spawn().context("starting the sampler")?,
+        })
+    }
+
+    pub fn finish(mut self) -> Result<Verdict> {
+        drop(self.child.stdin.take());
+        let output = self.child.stdout.take().context("the sampler has no output")?;
+        let (sender, line) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let mut text = String::new();
+            drop(BufReader::new(output).read_line(&mut text));
+            drop(sender.send(text));
+        });
+        let line = line
+            .recv_timeout(Duration::from_secs(10))
+            .context("the sampler doesn't answer")?;
+        serde_json::from_str(&line).context("the sampler ended early")
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Not waited for: one of its writes may hang until the mounts are gone.
+        drop(self.child.kill());
     }
 }
 

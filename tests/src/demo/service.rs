@@ -29,8 +29,12 @@ pub enum Service {
         acks: PathBuf,
         pid_file: PathBuf,
     },
-    /// Asks a unit to stop.
-    Stop { pid_file: PathBuf },
+    /// Asks a unit to stop; PostgreSQL by disconnecting its clients, which SIGTERM would wait for.
+    Stop {
+        pid_file: PathBuf,
+        #[arg(long)]
+        fast: bool,
+    },
     /// Exit code 0 while the unit runs.
     Status { pid_file: PathBuf },
 }
@@ -51,10 +55,9 @@ impl Service {
                 note(&pid_file)?;
                 logger(&folder, &acks)?;
             }
-            Self::Stop { pid_file } => {
-                // For PostgreSQL: disconnect the clients, then a clean shutdown. The others just end.
+            Self::Stop { pid_file, fast } => {
                 if let Some(process) = noted(&pid_file)? {
-                    process.signal(Signal::INT)?;
+                    process.signal(if fast { Signal::INT } else { Signal::TERM })?;
                 }
             }
             Self::Status { pid_file } => return Ok(noted(&pid_file)?.is_some_and(ProcessId::alive)),
@@ -100,6 +103,9 @@ pub fn units(demo: &Path) -> Result<String> {
     // The first start makes the database.
     database.insert("start_timeout_ms".into(), Value::Integer(120_000));
     database.insert("health_failures".into(), Value::Integer(8));
+    if let Some(Value::Array(stop)) = database.get_mut("stop") {
+        stop.push(Value::from("--fast"));
+    }
     let recorder = unit(demo, "recorder", &["{mnt}/recordings", "{dir}/recorder.acks"]);
     let logger = unit(demo, "logger", &["{mnt}/log", "{dir}/logger.acks"]);
     let all = [database, recorder, logger].into_iter().map(Value::Table).collect();

@@ -7,24 +7,17 @@ use std::path::{Path, PathBuf};
 
 use super::configure::NodeFiles;
 use super::names::NODES;
-use super::netns::Netns;
+use crate::process::look_at_all;
 
 pub struct Cgroups(Vec<PathBuf>);
 
 impl Cgroups {
-    /// Looks while the lab's processes still live: their cgroups lie below that of whoever started the lab.
-    pub fn of(dir: &Path, namespaces: &[Netns]) -> Self {
+    /// Looks while the lab's processes still live: those of the units lie below the agents', wherever these were started.
+    pub fn of(dir: &Path) -> Self {
         let Some(root) = mount_point() else {
             return Self(Vec::new());
         };
-        let pids = namespaces
-            .iter()
-            .flat_map(Netns::processes)
-            .map(|info| info.id.pid.to_string());
-        let paths: BTreeSet<PathBuf> = pids
-            .chain(["self".to_owned()])
-            .filter_map(|pid| cgroup_of(&pid))
-            .collect();
+        let paths: BTreeSet<PathBuf> = look_at_all(cgroup_of).0.into_iter().collect();
         let above: BTreeSet<&Path> = paths.iter().flat_map(|path| path.ancestors()).collect();
         let names: Vec<String> = NODES
             .iter()
@@ -72,7 +65,7 @@ fn mount_point() -> Option<PathBuf> {
 }
 
 /// Relative to the mount point.
-fn cgroup_of(pid: &str) -> Option<PathBuf> {
+fn cgroup_of(pid: i32) -> Option<PathBuf> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     groups
         .lines()

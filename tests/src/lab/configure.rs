@@ -76,7 +76,9 @@ pub fn write_node(lab: &Path, node: &str, options: &LabOptions, binaries: &Path)
     let text = fs::read_to_string(&source).with_context(|| format!("reading {}", source.display()))?;
     let mut table: Table = text.parse().with_context(|| format!("parsing {}", source.display()))?;
     point_into(&mut table, &folder, &files, options.log_mib)?;
-    merge(&mut table, &options.settings);
+    let settings = fill_in(&toml::to_string(&options.settings)?, node, &files, binaries);
+    let settings: Table = settings.parse().context("the lab's settings are not valid TOML")?;
+    merge(&mut table, &settings);
     append_units(&mut table, &fill_in(&options.units, node, &files, binaries))?;
     if !options.agent {
         table.remove("vip");
@@ -112,9 +114,8 @@ fn point_into(table: &mut Table, folder: &Path, files: &NodeFiles, log_mib: u64)
     Ok(())
 }
 
-fn fill_in(units: &str, node: &str, files: &NodeFiles, binaries: &Path) -> String {
-    units
-        .replace("{mnt}", &files.mount().to_string_lossy())
+fn fill_in(text: &str, node: &str, files: &NodeFiles, binaries: &Path) -> String {
+    text.replace("{mnt}", &files.mount().to_string_lossy())
         .replace("{dir}", &files.dir.to_string_lossy())
         .replace("{node}", node)
         .replace("{bin}", &binaries.to_string_lossy())

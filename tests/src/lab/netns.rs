@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::clock::{Deadline, pause};
-use crate::process::{ProcessInfo, collect};
+use crate::process::{ProcessInfo, collect, look_at_all};
 
 #[derive(Debug, Clone)]
 pub struct Netns {
@@ -66,11 +66,14 @@ impl Netns {
         let Ok(own) = fs::metadata(self.path()) else {
             return Vec::new();
         };
-        let here = |info: &ProcessInfo| {
-            fs::metadata(format!("/proc/{}/ns/net", info.id.pid))
-                .is_ok_and(|theirs| theirs.ino() == own.ino() && theirs.dev() == own.dev())
+        let (inode, device) = (own.ino(), own.dev());
+        let here = move |pid: i32| {
+            let theirs = fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
+            (theirs.ino() == inode && theirs.dev() == device)
+                .then(|| ProcessInfo::read(pid))
+                .flatten()
         };
-        ProcessInfo::all().into_iter().filter(here).collect()
+        look_at_all(here).0
     }
 
     /// Sends a signal to all that runs here, again until nothing new turns up (a process may fork meanwhile).

@@ -110,7 +110,18 @@ impl Node {
 
     /// The running daemon of that name, stopped or not.
     pub fn daemon(&self, name: &str) -> Option<ProcessInfo> {
-        self.netns.processes().into_iter().find(|info| info.name == name)
+        let noted = self.noted_daemons().ok()?;
+        let mut alive = noted.iter().filter(|daemon| daemon.name == name && daemon.id.alive());
+        alive.next_back().and_then(|daemon| ProcessInfo::read(daemon.id.pid))
+    }
+
+    fn noted_daemons(&self) -> Result<Vec<Daemon>> {
+        let state = State::load(&self.lab)?.with_context(|| no_lab(&self.lab))?;
+        Ok(state
+            .daemons
+            .into_iter()
+            .filter(|daemon| daemon.node == self.name)
+            .collect())
     }
 
     /// SIGKILL to one daemon alone, as when it crashes.

@@ -16,7 +16,7 @@ pub struct LabOptions {
     pub agent: bool,
     /// `[[unit]]` tables in TOML for every node, with `{mnt}`, `{dir}`, `{node}` and `{bin}` to be filled in.
     pub units: String,
-    /// Further settings for every node's file, merged over what `holdfast init` wrote.
+    /// Further settings for every node's file, merged over what `holdfast init` wrote; filled in likewise.
     pub settings: toml::Table,
     /// For the daemons.
     pub environment: Vec<(String, String)>,

@@ -40,19 +40,18 @@ pub fn take_down(dir: &Path, keep: bool) -> Result<()> {
     if nothing_noted && namespaces.is_empty() {
         bail!("there is no lab at {}", dir.display());
     }
-    let cgroups = Cgroups::of(&dir, &namespaces);
-    for namespace in &namespaces {
-        // All machines stop at once: nobody takes over from a node that is being taken down.
-        namespace.signal_all(Signal::STOP)?;
-    }
-    for namespace in &namespaces {
-        namespace.kill_all(LIMIT, || mounts::abort_below(&dir))?;
-    }
+    let cgroups = Cgroups::of(&dir);
+    // The daemons first, all at once: nobody takes over from a node that is being taken down, and no process waits for
+    // a mount any more.
     for daemon in state.iter().flatten().flat_map(|state| &state.daemons) {
-        // Usually gone by now; one that left its namespace is found by its id.
         daemon.id.signal(Signal::KILL)?;
         collect(daemon.id.pid);
     }
+    mounts::remove_below(&dir, LIMIT)?;
+    for namespace in &namespaces {
+        namespace.kill_all(LIMIT, || mounts::abort_below(&dir))?;
+    }
+    // A daemon that was without notes may have mounted meanwhile.
     mounts::remove_below(&dir, LIMIT)?;
     net::remove(&id).context("removing the lab's network")?;
     cgroups.remove();
@@ -72,8 +71,14 @@ fn remove_files(dir: &Path, mut state: State, keep: bool) -> Result<()> {
         return state.save();
     }
     // `holdfast init` makes its folder under another name first, and may have been killed meanwhile.
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let half_made = entries.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with("conf.new-"));
+    let entries = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name());
+    let half_made = entries
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("conf.new-"));
     for folder in OWN_FOLDERS.map(str::to_owned).into_iter().chain(half_made) {
         let folder = folder.as_str();
         ignore_missing(fs::remove_dir_all(dir.join(folder)))

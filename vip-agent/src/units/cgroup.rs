@@ -1,16 +1,19 @@
 //! What a unit has started, so that all of it can be killed at once, also by an agent that was restarted since.
 //!
 //! Every start command is put into a cgroup (v2) of its unit, below the cgroup that this agent runs in; what it starts stays
-//! in there, whatever sessions it makes. Where no cgroup v2 can be written, processes are found by a mark in the environment
-//! that they inherit, and by the sessions of those that carry it. That finds less: a process which has cleared its environment
-//! *and* made a session of its own escapes; the unit's `kill` command is then the only way.
+//! in there, whatever sessions it makes. Where no cgroup v2 can be written, the sessions of the start commands are
+//! remembered instead. That finds less: a process that made a session of its own escapes, and so does all that an
+//! earlier agent has started; the unit's `status`, `stop` and `kill` commands are then the only way.
+//!
+//! Nothing is read from the /proc folders of processes: the kernel lets that wait, without end, for a process that is stuck
+//! on a mount that doesn't answer, which is when this module is needed most.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
@@ -18,31 +21,31 @@ use tracing::warn;
 
 use crate::error::{Error, Result};
 
-const MARK: &str = "VIP_AGENT_UNIT";
-
 pub(super) struct Cgroup {
     /// Absent: no cgroup v2 can be written here.
     folder: Option<PathBuf>,
-    mark: String,
+    /// Sessions of start commands, as far as anything runs in them.
+    sessions: Mutex<Vec<Pid>>,
 }
 
 impl Cgroup {
     pub(super) fn of_unit(agent: &str, unit: &str) -> Self {
-        let mark = format!("{agent}/{unit}");
         let folder = own_cgroup().map(|own| own.join(agent).join(unit));
-        let made = folder.filter(|folder| match fs::create_dir_all(folder) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(%error, folder = %folder.display(), "no cgroup for the unit: its processes are tracked by session");
-                false
-            }
-        });
-        Self { folder: made, mark }
+        let made = folder.filter(|folder| fs::create_dir_all(folder).is_ok());
+        if made.is_none() {
+            warn!(
+                unit,
+                "no cgroup v2 can be written here: the unit's processes are tracked by their sessions"
+            );
+        }
+        Self {
+            folder: made,
+            sessions: Mutex::default(),
+        }
     }
 
     /// The command will run inside, from its first instruction on.
     pub(super) fn attach(&self, command: &mut Command) -> Result<()> {
-        command.env(MARK, &self.mark);
         let Some(folder) = &self.folder else { return Ok(()) };
         let members = folder.join("cgroup.procs");
         let file = OpenOptions::new().write(true).open(&members);
@@ -55,6 +58,15 @@ impl Cgroup {
             command.pre_exec(move || enter(&file));
         }
         Ok(())
+    }
+
+    /// The start command has begun, in a session of its own: its process id is the session's.
+    pub(super) fn begun(&self, process: Option<u32>) {
+        let session = process.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        self.sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(session);
     }
 
     pub(super) fn populated(&self) -> bool {
@@ -92,8 +104,18 @@ impl Cgroup {
     fn members(&self) -> Vec<Pid> {
         match &self.folder {
             Some(folder) => members_below(folder),
-            None => marked(&self.mark),
+            None => self.members_by_session(),
         }
+    }
+
+    /// Forgets the sessions that have ended, for their numbers will be used again.
+    fn members_by_session(&self) -> Vec<Pid> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut members: Vec<(Pid, Pid)> = processes.filter_map(|entry| with_session(&entry.file_name())).collect();
+        members.retain(|(_, session)| sessions.contains(session));
+        sessions.retain(|session| members.iter().any(|(_, of)| of == session));
+        members.into_iter().map(|(process, _)| process).collect()
     }
 }
 
@@ -146,39 +168,12 @@ pub(super) fn own_cgroup() -> Option<PathBuf> {
     Some(mount.join(own))
 }
 
-/// Processes that carry the mark, and those in their sessions.
-fn marked(mark: &str) -> Vec<Pid> {
-    let needle = format!("{MARK}={mark}");
-    let processes: Vec<(Pid, i32, bool)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| process(&entry.path(), &needle))
-        .collect();
-    let sessions: Vec<i32> = processes
-        .iter()
-        .filter(|(_, _, carries)| *carries)
-        .map(|(_, session, _)| *session)
-        .collect();
-    processes
-        .into_iter()
-        .filter(|(_, session, carries)| *carries || sessions.contains(session))
-        .map(|(pid, _, _)| pid)
-        .collect()
-}
-
-/// (pid, session, carries the mark) of a folder of /proc. Zombies don't count: they run no more.
-fn process(folder: &Path, needle: &str) -> Option<(Pid, i32, bool)> {
-    let pid = Pid::from_raw(folder.file_name()?.to_str()?.parse().ok()?)?;
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    let session: i32 = fields.nth(2)?.parse().ok()?;
-    let environment = fs::read(folder.join("environ")).unwrap_or_default();
-    let carries = environment
-        .split(|byte| *byte == 0)
-        .any(|variable| OsString::from_vec(variable.to_vec()) == needle);
-    (state != "Z").then_some((pid, session, carries))
+/// The process of that number, if it is one and still there, and its session.
+fn with_session(number: &OsStr) -> Option<(Pid, Pid)> {
+    let process = Pid::from_raw(number.to_str()?.parse().ok()?)?;
+    // SAFETY: getsid touches no memory. (rustix's would make a Pid of 0, the session of the kernel's threads.)
+    let session = unsafe { libc::getsid(process.as_raw_nonzero().get()) };
+    Some((process, Pid::from_raw(session.max(0))?))
 }
 
 #[cfg(test)]
@@ -187,26 +182,29 @@ mod tests {
 
     use super::*;
 
-    /// A shell that leaves a child in a session of its own behind, and ends.
-    async fn leave_child(cgroup: &Cgroup) {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "setsid sleep 1000 & sleep 0.1"]);
+    /// A shell in a session of its own that leaves this behind, and ends.
+    async fn leave(cgroup: &Cgroup, behind: &str) {
+        let mut command = Command::new("/usr/bin/setsid");
+        command.args(["/bin/sh", "-c", &format!("{behind} & sleep 0.1")]);
         cgroup.attach(&mut command).unwrap();
-        assert!(command.status().await.unwrap().success());
+        let mut child = command.spawn().unwrap();
+        cgroup.begun(child.id());
+        assert!(child.wait().await.unwrap().success());
     }
 
-    async fn is_killed_at_once(cgroup: &Cgroup) {
+    async fn is_killed_at_once(cgroup: &Cgroup, behind: &str) {
         assert!(!cgroup.populated());
-        leave_child(cgroup).await;
+        leave(cgroup, behind).await;
         assert!(cgroup.populated());
         cgroup.kill().unwrap();
-        for _ in 0..100 {
+        // Dead processes count until process 1 has reaped them, which takes its time in some containers.
+        for _ in 0..1000 {
             if !cgroup.populated() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("still there a second after it was killed");
+        panic!("still there ten seconds after it was killed");
     }
 
     #[tokio::test]
@@ -216,15 +214,22 @@ mod tests {
             cgroup.folder.is_some(),
             "this test needs root and a cgroup v2 hierarchy"
         );
-        is_killed_at_once(&cgroup).await;
+        is_killed_at_once(&cgroup, "setsid sleep 1000").await;
         let folder = cgroup.folder.clone().unwrap();
         drop(cgroup);
         assert!(!folder.exists());
     }
 
     #[tokio::test]
-    async fn without_a_cgroup_it_is_found_by_its_mark() {
-        let mark = format!("vip-agent-test-{}/marked", std::process::id());
-        is_killed_at_once(&Cgroup { folder: None, mark }).await;
+    async fn without_a_cgroup_it_is_found_by_its_session() {
+        let cgroup = Cgroup {
+            folder: None,
+            sessions: Mutex::default(),
+        };
+        is_killed_at_once(&cgroup, "sleep 1000").await;
+        assert!(
+            cgroup.sessions.lock().unwrap().is_empty(),
+            "ended sessions are forgotten"
+        );
     }
 }

@@ -59,6 +59,7 @@ impl Command {
             command: self.start.join(" "),
             source,
         })?;
+        self.cgroup.begun(child.id());
         let ended = child.wait().await;
         let status = ended.map_err(|source| Error::Io {
             doing: format!("waiting for `{}`", self.start.join(" ")),

@@ -98,10 +98,10 @@ impl Units {
             // Nobody listens any more only when the agent ends.
             let _ = events.send(Event::Unit { unit, job, outcome });
         });
-        if matches!(verb, Verb::Start | Verb::Stop | Verb::Kill) {
-            if let Some(former) = self.jobs[unit].replace(task) {
-                former.abort();
-            }
+        // Questions go on beside a job; a new job takes the place of the one before.
+        let job = matches!(verb, Verb::Start | Verb::Stop | Verb::Kill).then_some(task);
+        if let Some(former) = job.and_then(|task| self.jobs[unit].replace(task)) {
+            former.abort();
         }
     }
 }

@@ -5,11 +5,10 @@
 //! its process id would go on saying that it runs. The agent's own commands are reaped by those who wait for them, at once;
 //! what is still dead on a second look is nobody's.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, waitid, waitpid};
 use tracing::warn;
 
 const EVERY: Duration = Duration::from_millis(100);
@@ -21,32 +20,31 @@ pub(super) fn reap_orphans() {
         return;
     }
     tokio::spawn(async {
-        let mut dead_before = BTreeSet::new();
+        let mut dead_before = Vec::new();
         loop {
             tokio::time::sleep(EVERY).await;
-            let dead: BTreeSet<i32> = children().into_iter().filter(|pid| is_dead(*pid)).collect();
-            for pid in dead.intersection(&dead_before).filter_map(|pid| Pid::from_raw(*pid)) {
+            let dead: Vec<Pid> = children().into_iter().filter(|child| is_dead(*child)).collect();
+            for child in dead.iter().filter(|child| dead_before.contains(*child)) {
                 // Somebody may have been faster after all.
-                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+                let _ = waitpid(Some(*child), WaitOptions::NOHANG);
             }
             dead_before = dead;
         }
     });
 }
 
-fn children() -> Vec<i32> {
+fn children() -> Vec<Pid> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let numbers = |list: String| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<_>>()
-        })
+        .flat_map(numbers)
+        .filter_map(|number| Pid::from_raw(number.parse().ok()?))
         .collect()
 }
 
-fn is_dead(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+/// Asked of the kernel as the parent: reading /proc could wait for a process that is stuck on the mount.
+fn is_dead(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(child), options).is_ok_and(|ended| ended.is_some())
 }

@@ -212,15 +212,15 @@ impl State {
 
     pub(super) fn change_data(&mut self, ino: u64, change: Change) -> io::Result<()> {
         let inode = self.inodes.get_mut(&ino).expect("inodes stay until a crash");
-        if let Change::Write { offset, data } = &change {
-            if self.used + inode.live.missing(*offset, data.len() as u64) > self.limit {
-                return Err(no_space());
-            }
+        if let Change::Write { offset, data } = &change
+            && self.used + inode.live.missing(*offset, data.len() as u64) > self.limit
+        {
+            return Err(no_space());
         }
-        if let Change::Reserve { offset, len } = &change {
-            if self.used + inode.live.missing(*offset, *len) > self.limit {
-                return Err(no_space());
-            }
+        if let Change::Reserve { offset, len } = &change
+            && self.used + inode.live.missing(*offset, *len) > self.limit
+        {
+            return Err(no_space());
         }
         let before = inode.live.allocated();
         inode.live.apply(&change);

@@ -1,0 +1,186 @@
+//! The kinds of runs: which faults come when, and what must be true at the end besides the invariants.
+
+use crate::cluster::{Cluster, NODES, SECOND};
+use crate::faults;
+use crate::net::Weather;
+
+fn calm(_: &mut crate::random::Random) -> Weather {
+    Weather::FAIR
+}
+
+/// A majority is up and can talk: a leader serves within this time, and clients' entries are committed.
+fn must_serve(cluster: &mut Cluster, within_us: u64) {
+    let before = cluster.invariants.committed.acknowledged;
+    let commits = cluster.run_until(within_us, |cluster| cluster.invariants.committed.acknowledged > before + 3);
+    assert!(commits, "nobody commits anything {within_us} µs after the last fault");
+}
+
+/// Elections that split their vote a few times; a fresh start waits one timeout before it votes.
+fn few_elections_us(cluster: &Cluster) -> u64 {
+    8 * cluster.timers.election_us() + 2 * SECOND
+}
+
+fn everything_back(cluster: &mut Cluster) {
+    cluster.heal();
+    NODES.into_iter().for_each(|id| cluster.start(id));
+    cluster.run_until(4 * SECOND, Cluster::is_thawed);
+}
+
+pub(crate) fn all_kinds_of_faults(seed: u64) {
+    let mut cluster = Cluster::new(seed, Weather::drawn);
+    for _ in 0..40 {
+        let calm_us = [50_000, 500_000, 2 * SECOND][cluster.random.between(0, 3) as usize];
+        let us = cluster.random.between(1000, calm_us);
+        cluster.run_for(us);
+        faults::strike(&mut cluster);
+    }
+    everything_back(&mut cluster);
+    let within = few_elections_us(&cluster);
+    must_serve(&mut cluster, within);
+    let cured = cluster.run_until(5 * SECOND, Cluster::is_recovered);
+    assert!(cured, "a node stays behind, or forgetful");
+}
+
+pub(crate) fn a_shaky_network(seed: u64) {
+    let mut cluster = Cluster::new(seed, Weather::drawn);
+    for _ in 0..60 {
+        let us = cluster.random.between(1000, SECOND);
+        cluster.run_for(us);
+        faults::strike_network(&mut cluster);
+    }
+    everything_back(&mut cluster);
+    let within = few_elections_us(&cluster);
+    must_serve(&mut cluster, within);
+    assert_eq!(cluster.invariants.received.lost, 0, "no node has failed");
+}
+
+/// Each failure comes when all nodes that are up have all that the leader has. Nothing received is ever lost.
+pub(crate) fn one_failure_at_a_time(seed: u64) {
+    let mut cluster = Cluster::new(seed, calm);
+    for _ in 0..8 {
+        let patience = few_elections_us(&cluster);
+        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery from one failure");
+        let us = cluster.random.between(1000, SECOND);
+        cluster.run_for(us);
+        let failing = match cluster.serving() {
+            Some(id) if cluster.random.chance(500) => id,
+            _ => cluster.random.between(1, 4),
+        };
+        if cluster.random.chance(300) {
+            faults::cut_off(&mut cluster, failing);
+        } else {
+            cluster.crash(failing);
+        }
+        let us = cluster.random.between(10_000, 4 * SECOND);
+        cluster.run_for(us);
+        if cluster.random.chance(800) {
+            let patience = few_elections_us(&cluster);
+            must_serve(&mut cluster, patience);
+        }
+        everything_back(&mut cluster);
+    }
+    assert_eq!(cluster.invariants.received.lost, 0, "one failure at a time");
+}
+
+/// The standby's failure is no danger by itself; but what it forgot must not be outvoted when the active one goes
+/// before the standby has caught up.
+pub(crate) fn a_forgetful_standby_and_then_the_active_one(seed: u64) {
+    let mut cluster = Cluster::new(seed, calm);
+    for _ in 0..6 {
+        let patience = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
+        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
+        let active = cluster.serving().expect("is_recovered says so");
+        let standby = active % 3 + 1;
+        // The other standby hears nothing for a while, so that only two hold the newest entries.
+        let other = 6 - active - standby;
+        faults::cut_off(&mut cluster, other);
+        let held = cluster.random.between(10_000, SECOND);
+        cluster.hold_syncs(standby, held);
+        let us = cluster.random.between(10_000, cluster.timers.election_us());
+        cluster.run_for(us);
+        cluster.crash(standby);
+        cluster.run_for(5000);
+        cluster.net.heal();
+        cluster.start(standby);
+        let us = cluster.random.between(1000, 2 * SECOND);
+        cluster.run_for(us);
+        faults::cut_off(&mut cluster, active);
+        let us = cluster.random.between(SECOND, cluster.timers.forgetful_wait_ms * 900);
+        cluster.run_for(us);
+        everything_back(&mut cluster);
+    }
+    assert_eq!(cluster.invariants.received.lost, 0, "one node always had them");
+}
+
+pub(crate) fn one_node_gone_for_good(seed: u64) {
+    let mut cluster = Cluster::new(seed, Weather::drawn);
+    let gone = cluster.random.between(1, 4);
+    for round in 0..20 {
+        let us = cluster.random.between(1000, SECOND);
+        cluster.run_for(us);
+        if round == 10 {
+            cluster.crash(gone);
+            cluster.node(gone).gone_for_good = true;
+        }
+        faults::strike(&mut cluster);
+    }
+    everything_back(&mut cluster);
+    let within = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
+    must_serve(&mut cluster, within);
+}
+
+/// A running cluster with entries that not all nodes have synced.
+fn busy(seed: u64) -> Cluster {
+    let mut cluster = Cluster::new(seed, calm);
+    let within = few_elections_us(&cluster);
+    must_serve(&mut cluster, within);
+    for id in NODES {
+        let us = cluster.random.between(1, SECOND / 2);
+        cluster.hold_syncs(id, us);
+    }
+    let us = cluster.random.between(1, SECOND);
+    cluster.run_for(us);
+    cluster
+}
+
+pub(crate) fn all_three_lose_power(seed: u64) {
+    let mut cluster = busy(seed);
+    NODES.into_iter().for_each(|id| cluster.crash(id));
+    let end = |cluster: &Cluster, id: u64| {
+        let entries = cluster.nodes[id as usize - 1].disk.entries();
+        entries.last().map(|entry| (entry.term.0, entry.index.0))
+    };
+    let longest = NODES.into_iter().filter_map(|id| end(&cluster, id)).max();
+    let late = cluster.random.between(1, cluster.timers.forgetful_wait_ms * 500);
+    cluster.heal();
+    cluster.start(1);
+    cluster.start(2);
+    cluster.run_for(late);
+    assert_eq!(cluster.serving(), None, "two forgetful nodes didn't wait for the third");
+    cluster.start(3);
+    let elected = |cluster: &Cluster| cluster.nodes.iter().any(|node| node.running.as_ref().is_some_and(|running| running.core.is_leader()));
+    let within = few_elections_us(&cluster);
+    assert!(cluster.run_until(within, elected), "all three are back and elect nobody");
+    let (term, index) = longest.expect("it committed before");
+    let leader = cluster.nodes.iter().find(|node| node.running.as_ref().is_some_and(|running| running.core.is_leader()));
+    assert!(leader.is_some_and(|node| node.holds(index, term)), "the longest log didn't win");
+    must_serve(&mut cluster, within);
+    assert!(cluster.run_until(5 * SECOND, Cluster::is_recovered), "a node stays behind, or forgetful");
+}
+
+pub(crate) fn only_two_come_back(seed: u64) {
+    let mut cluster = busy(seed);
+    NODES.into_iter().for_each(|id| cluster.crash(id));
+    cluster.heal();
+    let gone = cluster.random.between(1, 4);
+    cluster.node(gone).gone_for_good = true;
+    NODES.into_iter().for_each(|id| cluster.start(id));
+    // The slowest clock of the configured drift waits a little less in true time.
+    let wait_us = cluster.timers.forgetful_wait_ms * (1000 - cluster.timers.drift_permille);
+    let early = cluster.run_until(wait_us, |cluster| cluster.serving().is_some());
+    assert!(!early, "two forgetful nodes elected without waiting for the third");
+    let within = few_elections_us(&cluster);
+    must_serve(&mut cluster, within);
+    let said = |node: &crate::node::Node| node.running.as_ref().is_some_and(|running| running.core.durable_alone_ms().is_some());
+    assert!(cluster.nodes.iter().any(said), "nobody says that the durable logs alone decided");
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Formatting, lints and, where cargo-deny is installed, licences and advisories.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+
+echo "check: format"
+cargo fmt --check
+echo "check: lints"
+cargo clippy --release --locked --workspace --all-targets -- -D warnings
+if command -v cargo-deny >/dev/null; then
+    echo "check: licences, advisories, bans"
+    cargo deny --locked check
+else
+    echo "check: cargo-deny isn't installed, so deny.toml isn't checked (\`cargo install --locked cargo-deny\`)"
+fi
+echo "check: good"

@@ -1,0 +1,145 @@
+//! Disks of the nodes' own: loop devices over image files, which can be frozen, copied at any moment, or full.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use holdfast_tests::clock::{Deadline, pause};
+use holdfast_tests::lab::LabOptions;
+use holdfast_tests::lab::names::NODES;
+use holdfast_tests::process::run_ok;
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A command that must succeed.
+pub(crate) fn command(words: &[&str]) -> String {
+    run_ok(Command::new(words[0]).args(&words[1..]), LIMIT).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that a test has chosen")
+}
+
+/// A file system in a sparse file, mounted; unmounted at its end. Declare it before the lab: it must outlive it.
+pub(crate) struct Disk {
+    image: PathBuf,
+    point: PathBuf,
+}
+
+impl Disk {
+    pub(crate) fn make(image: PathBuf, point: PathBuf, mib: u64, mkfs: &[&str]) -> Self {
+        fs::File::create(&image)
+            .and_then(|file| file.set_len(mib << 20))
+            .unwrap();
+        fs::create_dir_all(&point).unwrap();
+        command(&[mkfs, &[text(&image)]].concat());
+        let disk = Self { image, point };
+        disk.mount();
+        disk
+    }
+
+    pub(crate) fn point(&self) -> &Path {
+        &self.point
+    }
+
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
+    }
+
+    fn mount(&self) {
+        command(&["mount", "-o", "loop", text(&self.image), text(&self.point)]);
+    }
+
+    /// Daemons that were killed may hold it for a moment longer.
+    pub(crate) fn unmount(&self) -> bool {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        loop {
+            if run_ok(Command::new("umount").arg(&self.point), LIMIT).is_ok() {
+                return true;
+            }
+            if deadline.passed() {
+                return false;
+            }
+            pause(Duration::from_millis(100));
+        }
+    }
+
+    /// Puts another image in this one's place.
+    pub(crate) fn swap(&mut self, image: PathBuf) {
+        assert!(self.unmount(), "{} is still in use", self.point.display());
+        self.image = image;
+        self.mount();
+    }
+
+    /// Holds all writing to this disk, syncs included, until the guard ends.
+    pub(crate) fn freeze(&self) -> Frozen {
+        command(&["fsfreeze", "--freeze", text(&self.point)]);
+        Frozen(self.point.clone())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if !self.unmount() {
+            eprintln!("{} is still in use; detaching it", self.point.display());
+            drop(Command::new("umount").arg("-l").arg(&self.point).status());
+        }
+    }
+}
+
+/// Declare it after the lab: a daemon that waits for a frozen disk can't be killed.
+pub(crate) struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status());
+    }
+}
+
+/// A disk for each node's store.
+pub(crate) struct Disks {
+    // In this order: what is mounted goes before the folder in which it lies.
+    pub(crate) of_nodes: Vec<Disk>,
+    folder: TempDir,
+}
+
+impl Disks {
+    /// Of these sizes in MiB, for n1, n2 and n3.
+    pub(crate) fn ext4(mib: [u64; 3]) -> Self {
+        let folder = folder();
+        let of_nodes = in_folder(folder.path(), folder.path(), mib);
+        Self { of_nodes, folder }
+    }
+
+    pub(crate) fn of(&self, node: &str) -> &Disk {
+        let at = NODES.iter().position(|name| *name == node).expect("a node of the lab");
+        &self.of_nodes[at]
+    }
+
+    /// Options of a lab whose stores lie on these disks.
+    pub(crate) fn options(&self) -> LabOptions {
+        let store = self.folder.path().join("{node}/store");
+        LabOptions::default().set("store.path", text(&store))
+    }
+}
+
+pub(crate) fn folder() -> TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("holdfast-disks-")
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Disks mounted at FOLDER/NODE over images in another folder.
+pub(crate) fn in_folder(folder: &Path, images: &Path, mib: [u64; 3]) -> Vec<Disk> {
+    let make = |(node, mib): (&str, u64)| {
+        let image = images.join(format!("{node}.img"));
+        Disk::make(image, folder.join(node), mib, &["mkfs.ext4", "-q", "-F", "-m", "0"])
+    };
+    NODES.into_iter().zip(mib).map(make).collect()
+}

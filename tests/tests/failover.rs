@@ -1,0 +1,315 @@
+//! What a failover keeps and what it ends: nothing acknowledged is lost, there is one writer and one owner of the
+//! address, and the former active node answers nothing any more.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::sampler::Sampler;
+use common::{
+    Appender, PATIENCE, Reader, SLACK, assert_records, assert_same, lab, read, ready, seconds, wait_other, write,
+};
+use common::{holds_vip, log, start, write_synced};
+use holdfast_tests::clock::{now, pause, wait_for};
+use holdfast_tests::lab::{LabOptions, Node, cluster_status};
+use holdfast_tests::process::ProcessId;
+
+const SLEEPER: &str = r#"
+[[unit]]
+name = "pbx"
+start = ["/bin/sh", "-c", "echo $$ > {dir}/pbx.pid; exec sleep 100000"]
+stop = ["/bin/sh", "-c", "kill $(cat {dir}/pbx.pid)"]
+status = ["/bin/sh", "-c", "kill -0 $(cat {dir}/pbx.pid)"]
+"#;
+
+#[test]
+fn what_was_acknowledged_survives_the_death_of_the_active_node() {
+    let lab = lab(LabOptions::default());
+    let mut active = ready(&lab);
+    for round in 0..2 {
+        let folder = format!("round-{round}");
+        fs::create_dir(active.mnt().join(&folder)).unwrap();
+        let path = |node: &Node, name: &str| node.mnt().join(&folder).join(name);
+        let received = Appender::start(path(&active, "received"), false);
+        let durable = Appender::start(path(&active, "durable"), true);
+        received.wait_for(100);
+        durable.wait_for(30);
+        active.kill().unwrap();
+        let next = wait_other(&lab, &active);
+        assert_records(&path(&next, "received"), received.finish().0);
+        assert_records(&path(&next, "durable"), durable.finish().0);
+        assert_same(&lab);
+        active = next;
+    }
+    assert_records(&active.mnt().join("round-0/durable"), 30);
+}
+
+/// Writes growing numbers into a file until it is told to stop, and notes when each was acknowledged.
+fn number(path: PathBuf, from: u64, stop: Arc<AtomicBool>) -> Arc<Mutex<Vec<(u64, Instant)>>> {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&written);
+    thread::spawn(move || {
+        for version in from.. {
+            if stop.load(Ordering::SeqCst) || fs::write(&path, version.to_string()).is_err() {
+                break;
+            }
+            into.lock().unwrap().push((version, now()));
+            pause(Duration::from_millis(10));
+        }
+    });
+    written
+}
+
+const SECOND_LIFE: u64 = 1_000_000;
+
+/// No read of the old node that was asked after the new one's first write may be answered with what was before it.
+fn assert_no_stale_read(answers: &[common::Answer], written: &[(u64, Instant)]) {
+    let first = written.first().expect("the new active node has written").1;
+    for answer in answers.iter().filter(|answer| answer.asked > first) {
+        let text = String::from_utf8_lossy(&answer.content);
+        // Between opening for truncation and the write the file is empty: the same life, then.
+        let fresh = text.parse().is_ok_and(|version: u64| version >= SECOND_LIFE);
+        assert!(
+            fresh,
+            "asked {:?} after the new node's first write, the old one answered {text:?}",
+            answer.asked - first
+        );
+    }
+}
+
+#[test]
+fn a_cut_active_node_falls_silent_and_gives_the_address_up() {
+    let lab = lab(LabOptions::default());
+    let old = ready(&lab);
+    let stop = Arc::new(AtomicBool::new(false));
+    number(old.mnt().join("number"), 1, Arc::clone(&stop));
+    wait_for("the address on the active node", PATIENCE, || {
+        Ok(holds_vip(&lab, old.name()).then_some(()))
+    })
+    .unwrap();
+    let sampler = Sampler::start(&lab);
+    let reader = Reader::start(old.mnt().join("number"));
+    pause(seconds(1));
+    lab.cut(old.name()).unwrap();
+    let cut = now();
+    wait_for("the cut node to lose the address", seconds(20), || {
+        Ok((!holds_vip(&lab, old.name())).then_some(()))
+    })
+    .unwrap();
+    // At most the lease and the lifetime of the address; the rest is a busy machine's.
+    assert!(
+        cut.elapsed() < seconds(3) + SLACK,
+        "the address was there for {:?}",
+        cut.elapsed()
+    );
+    let new = wait_other(&lab, &old);
+    let written = number(new.mnt().join("number"), SECOND_LIFE, Arc::clone(&stop));
+    wait_for("the address on the new node", PATIENCE, || {
+        Ok(holds_vip(&lab, new.name()).then_some(()))
+    })
+    .unwrap();
+    let pinged = lab
+        .client(&["ping", "-q", "-c", "3", "-W", "1", &lab.vip().to_string()])
+        .unwrap();
+    assert!(pinged.status.success(), "the address answers on the new node");
+    pause(seconds(4));
+    // By now the grace is over: the old mount must not even hang any more.
+    let answer = read(old.mnt().join("number"))
+        .within(seconds(10))
+        .expect("the lost role's mount has ended");
+    assert!(answer.is_err(), "the cut node answered {answer:?}");
+    lab.heal().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    stop.store(true, Ordering::SeqCst);
+    sampler.finish();
+    assert_no_stale_read(&reader.finish(), &written.lock().unwrap());
+    assert_same(&lab);
+}
+
+fn unit_pid(node: &Node) -> Option<i32> {
+    fs::read_to_string(node.dir().join("pbx.pid")).ok()?.trim().parse().ok()
+}
+
+/// The PBX's process on a node, once it runs.
+fn unit(node: &Node) -> ProcessId {
+    let found = wait_for("the PBX unit", PATIENCE, || Ok(unit_pid(node).and_then(ProcessId::of)));
+    found.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+#[test]
+fn a_cut_shorter_than_the_grace_leaves_the_pbx_running() {
+    let options = LabOptions {
+        units: SLEEPER.into(),
+        ..LabOptions::default()
+    };
+    let options = options
+        .set("timers.grace_ms", 12_000)
+        .set("mount.request_deadline_ms", 20_000);
+    let lab = lab(options);
+    let active = ready(&lab);
+    let pbx = unit(&active);
+    // The switch reboots: nobody reaches anyone, and the lease runs out.
+    for node in lab.nodes() {
+        lab.cut(node.name()).unwrap();
+    }
+    let waiting = write(active.mnt().join("waits"), "over the cut");
+    wait_for("the role to be suspended", seconds(10), || {
+        let view = cluster_status::of_node(&active)?;
+        Ok((cluster_status::entry(&view, active.name())["role"] == "suspended").then_some(()))
+    })
+    .unwrap();
+    assert!(pbx.alive(), "a suspended role leaves the PBX alone");
+    lab.heal().unwrap();
+    let again = lab.wait_active(PATIENCE).unwrap();
+    if again == active.name() {
+        assert!(
+            matches!(waiting.within(PATIENCE), Some(Ok(()))),
+            "a held request is answered"
+        );
+        pause(seconds(2));
+        assert!(pbx.alive(), "the PBX runs on:\n{}", log(&active, "vip-agent"));
+        assert_eq!(unit(&active), pbx);
+    } else {
+        // Another node may win the election; then, and only then, this is a loss.
+        wait_for("the former node's PBX to die", PATIENCE, || {
+            Ok((!pbx.alive()).then_some(()))
+        })
+        .unwrap();
+        panic!("the node whose role was suspended did not win the election again; {again} did");
+    }
+}
+
+#[test]
+fn without_a_majority_nothing_is_acknowledged_and_all_waiters_end() {
+    let deadline = seconds(6);
+    let lab = lab(LabOptions::default().set("mount.request_deadline_ms", 6000));
+    let active = ready(&lab);
+    let path = |name: &str| active.mnt().join(name);
+    fs::write(path("before"), "kept").unwrap();
+    let durable = Appender::start(path("durable"), true);
+    durable.wait_for(20);
+    for standby in lab.others(active.name()) {
+        standby.kill().unwrap();
+    }
+    let alone = now();
+    let writers = [
+        write(path("one"), "x"),
+        write_synced(path("two"), "y"),
+        write(path("before"), "changed"),
+    ];
+    let folder = path("folder");
+    let folder = start(move || fs::create_dir(folder));
+    for (at, writer) in writers.iter().enumerate() {
+        let outcome = writer
+            .within(deadline + SLACK)
+            .unwrap_or_else(|| panic!("writer {at} still waits"));
+        let errno = outcome.expect_err("nothing is acknowledged").raw_os_error();
+        // A write that came when the mount had ended already sees the end of the connection, or of the role.
+        let known = [libc::EIO, libc::ENOTCONN, libc::ECONNABORTED, libc::EAGAIN, libc::EROFS];
+        assert!(known.contains(&errno.unwrap_or(0)), "writer {at}: errno {errno:?}");
+    }
+    folder
+        .within(deadline + SLACK)
+        .expect("mkdir ends")
+        .expect_err("nothing is acknowledged");
+    assert!(alone.elapsed() < deadline + SLACK);
+    let (acknowledged, error) = durable.finish();
+    assert!(error.is_some());
+    for standby in lab.others(active.name()) {
+        standby.start().unwrap();
+    }
+    let next = lab.wait_ready(PATIENCE).unwrap();
+    assert_records(&lab.node(&next).mnt().join("durable"), acknowledged);
+    assert_same(&lab);
+}
+
+#[test]
+fn a_switchover_keeps_every_byte_and_never_has_two_owners() {
+    let lab = lab(LabOptions::default());
+    let mut active = ready(&lab);
+    let sampler = Sampler::start(&lab);
+    for round in 0..2 {
+        let name = format!("records-{round}");
+        let appender = Appender::start(active.mnt().join(&name), round == 1);
+        appender.wait_for(30);
+        let to = lab.others(active.name())[0].clone();
+        let output = lab
+            .exec(active.name(), &["holdfast", "switchover", "--to", to.name()])
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let next = wait_other(&lab, &active);
+        assert_eq!(next.name(), to.name());
+        assert_records(&next.mnt().join(&name), appender.finish().0);
+        wait_for("the address on the new node", PATIENCE, || {
+            Ok(holds_vip(&lab, next.name()).then_some(()))
+        })
+        .unwrap();
+        active = next;
+    }
+    sampler.finish();
+    assert_same(&lab);
+}
+
+#[test]
+fn a_standby_that_was_away_catches_up() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    let away = lab.others(active.name())[0].clone();
+    away.kill().unwrap();
+    let appender = Appender::start(active.mnt().join("records"), false);
+    for file in 0..8 {
+        let content: Vec<u8> = (file..file + 1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        write_synced(active.mnt().join(format!("large-{file}")), content)
+            .within(PATIENCE)
+            .unwrap()
+            .unwrap();
+    }
+    fs::rename(active.mnt().join("large-7"), active.mnt().join("large-0")).unwrap();
+    away.start().unwrap();
+    appender.wait_for(200);
+    let (acknowledged, error) = appender.finish();
+    assert!(
+        error.is_none(),
+        "a standby's comings and goings disturb nobody: {error:?}"
+    );
+    assert_same(&lab);
+    // And it can take over.
+    let third = lab.others(active.name())[1].clone();
+    third.kill().unwrap();
+    active.kill().unwrap();
+    third.start().unwrap();
+    let next = wait_other(&lab, &active);
+    assert_records(&next.mnt().join("records"), acknowledged);
+}
+
+#[test]
+fn a_paused_active_node_wakes_up_without_the_role() {
+    let lab = lab(LabOptions::default());
+    let old = ready(&lab);
+    let stop = Arc::new(AtomicBool::new(false));
+    number(old.mnt().join("number"), 1, Arc::clone(&stop));
+    let reader = Reader::start(old.mnt().join("number"));
+    let sampler = Sampler::start(&lab);
+    pause(seconds(1));
+    old.pause().unwrap();
+    let frozen = now();
+    let new = wait_other(&lab, &old);
+    let written = number(new.mnt().join("number"), SECOND_LIFE, Arc::clone(&stop));
+    pause(seconds(5).saturating_sub(frozen.elapsed()));
+    old.resume().unwrap();
+    pause(seconds(3));
+    let asked = read(old.mnt().join("number"))
+        .within(seconds(10))
+        .expect("the resumed node's mount answers");
+    assert!(asked.is_err(), "the resumed node answered {asked:?}");
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    stop.store(true, Ordering::SeqCst);
+    sampler.finish();
+    assert_no_stale_read(&reader.finish(), &written.lock().unwrap());
+    assert_same(&lab);
+}

@@ -1,0 +1,102 @@
+//! A power cut of all three machines at once: what their disks held at that moment, and nothing of their memory.
+
+mod common;
+
+use std::time::Duration;
+
+use common::disks::{Disk, command, folder, in_folder};
+use common::{Appender, PATIENCE, assert_records, assert_same, lab, ready, write};
+use holdfast_tests::clock::pause;
+use holdfast_tests::lab::LabOptions;
+
+/// Every disk is an image on an XFS that can copy a file in one moment.
+struct Machine {
+    // In this order: what lies on another one goes first.
+    disks: Vec<Disk>,
+    _ground: Disk,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn make() -> Self {
+        let folder = folder();
+        let mkfs = ["mkfs.xfs", "-q", "-m", "reflink=1"];
+        let ground = Disk::make(
+            folder.path().join("ground.img"),
+            folder.path().join("ground"),
+            4096,
+            &mkfs,
+        );
+        let disks = in_folder(folder.path(), ground.point(), [700; 3]);
+        Self {
+            disks,
+            _ground: ground,
+            folder,
+        }
+    }
+
+    /// The disks as they are now.
+    fn snapshot(&self) -> Vec<std::path::PathBuf> {
+        let copies = self.disks.iter().map(|disk| {
+            let copy = disk.image().with_extension("cut");
+            command(&[
+                "cp",
+                "--reflink=always",
+                disk.image().to_str().unwrap(),
+                copy.to_str().unwrap(),
+            ]);
+            copy
+        });
+        copies.collect()
+    }
+
+    /// Turns the machines on again with those disks.
+    fn restore(&mut self, copies: Vec<std::path::PathBuf>) {
+        for (disk, copy) in self.disks.iter_mut().zip(copies) {
+            disk.swap(copy);
+        }
+    }
+}
+
+#[test]
+fn what_was_synced_survives_a_power_cut_of_all_three() {
+    let mut machine = Machine::make();
+    let store = machine.folder.path().join("{node}/store");
+    let lab = lab(LabOptions::default().set("store.path", store.to_str().unwrap()));
+    let active = ready(&lab);
+    let path = |name: &str| active.mnt().join(name);
+    // Old content that is written over, so that a lost write would show what was there before.
+    write(path("received"), vec![0xEE; 1 << 20])
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    let received = Appender::start(path("received.records"), false);
+    let durable = [
+        Appender::start(path("durable-0"), true),
+        Appender::start(path("durable-1"), true),
+    ];
+    durable[0].wait_for(60);
+    pause(Duration::from_millis(rand::random_range(0..1500)));
+    let acknowledged: Vec<u64> = durable.iter().map(Appender::acknowledged).collect();
+    let copies = machine.snapshot();
+    for node in lab.nodes() {
+        node.kill().unwrap();
+    }
+    for appender in durable {
+        appender.finish();
+    }
+    received.finish();
+    machine.restore(copies);
+    for node in lab.nodes() {
+        node.start().unwrap();
+    }
+    let active = lab
+        .wait_ready(PATIENCE)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(30)));
+    for (at, acknowledged) in acknowledged.into_iter().enumerate() {
+        assert_records(&lab.node(&active).mnt().join(format!("durable-{at}")), acknowledged);
+    }
+    // Records that were only received may be fewer, but what is there is right.
+    assert_records(&lab.node(&active).mnt().join("received.records"), 0);
+    assert_same(&lab);
+}
