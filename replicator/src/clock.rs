@@ -17,5 +17,8 @@ pub fn unix_ms() -> u64 {
 /// Wall time as files carry it.
 pub fn wall() -> holdfast_storage::types::Time {
     let now = clock_gettime(ClockId::Realtime);
-    holdfast_storage::types::Time { secs: now.tv_sec, nanos: now.tv_nsec as u32 }
+    holdfast_storage::types::Time {
+        secs: now.tv_sec,
+        nanos: now.tv_nsec as u32,
+    }
 }

@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, VecDeque};
 const HERE_MS: u64 = 1500;
 /// States are sent at least so often.
 const STATE_EVERY_MS: u64 = 400;
+/// No cluster counts that far; beyond it raft-rs's arithmetic overflows.
+const TERM_MAX: u64 = 1 << 62;
 /// Most bytes that are sequenced and not committed.
 const UNCOMMITTED_MAX: u64 = 64 << 20;
 
@@ -126,7 +128,10 @@ impl<O: OldEntries> Core<O> {
     pub fn new(config: CoreConfig, start: CoreStart, old: O, now_ms: u64) -> Result<Self, raft::Error> {
         let voters = std::iter::once(config.id).chain(config.peers.iter().copied()).collect();
         let commit = start.hard_state.commit.max(start.committed).max(start.checkpoint);
-        let hard_state = HardState { commit, ..start.hard_state };
+        let hard_state = HardState {
+            commit,
+            ..start.hard_state
+        };
         let log = MemoryLog::new(old, hard_state, start.last, voters);
         let election = config.election_ticks as usize;
         let raft_config = raft::Config {
@@ -148,7 +153,11 @@ impl<O: OldEntries> Core<O> {
         let forgetful = (!start.clean).then(|| Forgetful::new(config.forgetful_wait_ms));
         // raft-rs forgets at a restart which leader it followed, whose lease may still run. A store that has
         // never seen a term has followed nobody.
-        let silent_until_tick = if hard_state.term.0 == 0 { 0 } else { u64::from(config.election_ticks) + 1 };
+        let silent_until_tick = if hard_state.term.0 == 0 {
+            0
+        } else {
+            u64::from(config.election_ticks) + 1
+        };
         Ok(Self {
             node,
             random: config.seed | 1,
@@ -247,7 +256,11 @@ impl<O: OldEntries> Core<O> {
         }
         let mut free = Vec::new();
         let mut last = None;
-        while self.held.front().is_some_and(|held| held.number <= number || !held.needs_sync) {
+        while self
+            .held
+            .front()
+            .is_some_and(|held| held.number <= number || !held.needs_sync)
+        {
             let Some(held) = self.held.pop_front() else { break };
             last = Some(held.number);
             free.extend(held.messages);
@@ -259,7 +272,10 @@ impl<O: OldEntries> Core<O> {
             // Only what is known to be the leader's counts: this log's end may be of a term that lost.
             let (term, durable) = (self.node.raft.term, self.node.raft.raft_log.persisted);
             forgetful.holds(term, durable.min(self.node.raft.raft_log.committed));
-            for message in free.iter().filter(|message| message.msg_type == MessageType::MsgAppendResponse && !message.reject) {
+            for message in free
+                .iter()
+                .filter(|message| message.msg_type == MessageType::MsgAppendResponse && !message.reject)
+            {
                 forgetful.holds(message.term, message.index.min(durable));
             }
             if forgetful.is_cured(term) {
@@ -306,14 +322,17 @@ impl<O: OldEntries> Core<O> {
 
     /// Gives the leadership to a peer. The lease ends first and doesn't come back in this term: the peer's
     /// forced election ignores what others promised us, whenever it takes place.
-    pub fn transfer(&mut self, to: u64, handover: stream::Handover) -> Vec<(u64, PeerMessage)> {
+    pub fn transfer(&mut self, to: u64, handover: &stream::Handover) -> Vec<(u64, PeerMessage)> {
         if !self.is_leader() || self.transfer.is_some() {
             return Vec::new();
         }
         self.lease.end();
         self.transfer = Some(Transfer { since_tick: self.ticks });
         self.node.transfer_leader(to);
-        self.peers.keys().map(|peer| (*peer, PeerMessage::Handover(handover.clone()))).collect()
+        self.peers
+            .keys()
+            .map(|peer| (*peer, PeerMessage::Handover(handover.clone())))
+            .collect()
     }
 
     // ---- output -------------------------------------------------------------------------------------
@@ -338,14 +357,19 @@ impl<O: OldEntries> Core<O> {
             let to = self.outgoing(message);
             out.send.push(to);
         }
-        out.committed.extend(ready.take_committed_entries().into_iter().map(|entry| Committed {
-            index: LogIndex(entry.index),
-            term: Term(entry.term),
-            data: entry.data,
-        }));
+        out.committed
+            .extend(ready.take_committed_entries().into_iter().map(|entry| Committed {
+                index: LogIndex(entry.index),
+                term: Term(entry.term),
+                data: entry.data,
+            }));
         let entries = ready.take_entries();
         if let Some(hs) = ready.hs() {
-            self.unsaved = Some(HardState { term: Term(hs.term), vote: hs.vote, commit: LogIndex(hs.commit) });
+            self.unsaved = Some(HardState {
+                term: Term(hs.term),
+                vote: hs.vote,
+                commit: LogIndex(hs.commit),
+            });
         }
         let needs_sync = ready.must_sync();
         let mut wait = Vec::new();
@@ -357,10 +381,18 @@ impl<O: OldEntries> Core<O> {
             if let Some(hard_state) = hard_state {
                 self.saving_terms.push_back((number, hard_state.term.0));
             }
-            out.persist.push(Persist { number, hard_state, entries: entries.iter().map(from_raft).collect() });
+            out.persist.push(Persist {
+                number,
+                hard_state,
+                entries: entries.iter().map(from_raft).collect(),
+            });
         }
         self.node.mut_store().append(&entries);
-        self.held.push_back(Held { number, needs_sync, messages: wait });
+        self.held.push_back(Held {
+            number,
+            needs_sync,
+            messages: wait,
+        });
         self.node.advance_append_async(ready);
         if !needs_sync && self.held.len() == 1 {
             out.send.extend(self.persisted(number));
@@ -373,7 +405,10 @@ impl<O: OldEntries> Core<O> {
             // The answer exists only if the prefix check passed and the entries are in the log in memory.
             // Its term must be durable: after a crash a former leader's late words must not count for this one's.
             MessageType::MsgAppendResponse if !message.reject && message.term <= self.persisted_term => {
-                let received = stream::Received { term: message.term, index: message.index };
+                let received = stream::Received {
+                    term: message.term,
+                    index: message.index,
+                };
                 out.send.push((message.to, PeerMessage::Received(received)));
                 wait.push(message.clone());
             }
@@ -396,8 +431,19 @@ impl<O: OldEntries> Core<O> {
             }
             _ => 0,
         };
-        debug_assert!(travels(message.msg_type), "{:?} must not leave this node", message.msg_type);
-        (to, PeerMessage::Raft(RaftMessage { message, sent_at_ms, last_index: self.last() }))
+        debug_assert!(
+            travels(message.msg_type),
+            "{:?} must not leave this node",
+            message.msg_type
+        );
+        (
+            to,
+            PeerMessage::Raft(RaftMessage {
+                message,
+                sent_at_ms,
+                last_index: self.last(),
+            }),
+        )
     }
 
     fn send_state(&mut self, out: &mut Output) {
@@ -417,8 +463,17 @@ impl<O: OldEntries> Core<O> {
         let urgent = (sent.forgetful, sent.leader, sent.eligible) != (state.forgetful, state.leader, state.eligible);
         if urgent || self.now_ms >= at + STATE_EVERY_MS {
             for (id, peer) in &self.peers {
-                let behind = peer.state.filter(|_| self.is_leader()).map_or(0, |known| self.node.store().bytes_after(known.last_index));
-                out.send.push((*id, PeerMessage::State(stream::NodeState { lag_bytes: behind, ..state })));
+                let behind = peer
+                    .state
+                    .filter(|_| self.is_leader())
+                    .map_or(0, |known| self.node.store().bytes_after(known.last_index));
+                out.send.push((
+                    *id,
+                    PeerMessage::State(stream::NodeState {
+                        lag_bytes: behind,
+                        ..state
+                    }),
+                ));
             }
             self.state_sent = (state, self.now_ms);
         }
@@ -427,12 +482,20 @@ impl<O: OldEntries> Core<O> {
     // ---- rules --------------------------------------------------------------------------------------
 
     fn raft_message(&mut self, raft: RaftMessage) {
-        let RaftMessage { message, sent_at_ms, last_index } = raft;
+        let RaftMessage {
+            message,
+            sent_at_ms,
+            last_index,
+        } = raft;
         let (from, term, kind) = (message.from, message.term, message.msg_type);
         match kind {
             _ if !self.is_sound(&message) => return,
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote_for(&message) => return,
-            MessageType::MsgTimeoutNow if self.forgetful.is_some() || self.ticks <= u64::from(self.config.election_ticks) => return,
+            MessageType::MsgTimeoutNow
+                if self.forgetful.is_some() || self.ticks <= u64::from(self.config.election_ticks) =>
+            {
+                return;
+            }
             _ => {}
         }
         // An unknown peer or a stale message is raft-rs's to ignore.
@@ -448,7 +511,9 @@ impl<O: OldEntries> Core<O> {
                     forgetful.leader_spoke(term, last_index);
                 }
                 // raft-rs makes the same promise, but forgets it when any message of a higher term arrives.
-                self.silent_until_tick = self.silent_until_tick.max(self.ticks + u64::from(self.config.election_ticks));
+                self.silent_until_tick = self
+                    .silent_until_tick
+                    .max(self.ticks + u64::from(self.config.election_ticks));
                 if kind == MessageType::MsgHeartbeat
                     && let Some(peer) = self.peers.get_mut(&from)
                 {
@@ -464,15 +529,18 @@ impl<O: OldEntries> Core<O> {
     fn is_sound(&self, message: &Message) -> bool {
         let log = &self.node.raft.raft_log;
         let current = message.term == self.term();
-        // Term 0 means "from this node itself" to raft-rs; snapshots are never asked for.
-        if message.term == 0 || message.request_snapshot != 0 {
+        // Term 0 means "from this node itself" to raft-rs; snapshots are never asked for, priorities never set.
+        let unused = message.request_snapshot != 0 || message.priority != 0;
+        if message.term == 0 || message.term > TERM_MAX || unused {
             return false;
         }
         match message.msg_type {
             MessageType::MsgAppend => self.is_sound_append(message),
             // It can't know more to be committed than what this node has confirmed.
             MessageType::MsgHeartbeat => message.commit <= log.last_index(),
-            MessageType::MsgAppendResponse => !current || !self.is_leader() || message.reject || message.index <= log.last_index(),
+            MessageType::MsgAppendResponse => {
+                !current || !self.is_leader() || message.reject || message.index <= log.last_index()
+            }
             // It would end this leader's role behind the lease's back.
             MessageType::MsgTransferLeader => false,
             MessageType::MsgTimeoutNow => !current || message.from == self.node.raft.leader_id,
@@ -483,12 +551,18 @@ impl<O: OldEntries> Core<O> {
     /// Entries follow each other, and none contradicts what is committed.
     fn is_sound_append(&self, message: &Message) -> bool {
         let log = &self.node.raft.raft_log;
+        // raft-rs finds term 0 behind the end of the log, and would take it for a match.
+        if message.log_term == 0 && message.index > 0 {
+            return false;
+        }
         let mut before = (message.log_term, message.index);
         message.entries.iter().all(|entry| {
-            let follows = entry.term >= before.0 && entry.term <= message.term && Some(entry.index) == before.1.checked_add(1);
+            let follows =
+                entry.term >= before.0 && entry.term <= message.term && Some(entry.index) == before.1.checked_add(1);
             before = (entry.term, entry.index);
             // What was compacted away can't be compared; raft-rs doesn't take it for a conflict either.
-            let agrees = entry.index > log.committed || log.term(entry.index).is_ok_and(|term| term == 0 || term == entry.term);
+            let agrees =
+                entry.index > log.committed || log.term(entry.index).is_ok_and(|term| term == 0 || term == entry.term);
             follows && (agrees || message.term < self.term())
         })
     }
@@ -499,7 +573,10 @@ impl<O: OldEntries> Core<O> {
         if self.ticks < self.silent_until_tick && !forced {
             return false;
         }
-        self.may_elect(Position { term: request.log_term, index: request.index })
+        self.may_elect(Position {
+            term: request.log_term,
+            index: request.index,
+        })
     }
 
     fn may_campaign(&mut self) -> bool {
@@ -526,12 +603,20 @@ impl<O: OldEntries> Core<O> {
 
     fn others_here(&self) -> Vec<Position> {
         let here = |peer: &&Peer| peer.heard_ms + HERE_MS >= self.now_ms;
-        let position = |peer: &Peer| peer.state.map(|state| Position { term: state.last_term, index: state.last_index });
+        let position = |peer: &Peer| {
+            peer.state.map(|state| Position {
+                term: state.last_term,
+                index: state.last_index,
+            })
+        };
         self.peers.values().filter(here).filter_map(position).collect()
     }
 
     fn position(&self) -> Position {
-        Position { term: self.node.raft.raft_log.last_term(), index: self.last() }
+        Position {
+            term: self.node.raft.raft_log.last_term(),
+            index: self.last(),
+        }
     }
 
     /// Keeps what depends on role and term in step with them.
@@ -540,7 +625,8 @@ impl<O: OldEntries> Core<O> {
         if self.drawn_for != (term, role, leader) {
             let (was_term, was_role, _) = self.drawn_for;
             self.drawn_for = (term, role, leader);
-            self.timeout = self.config.election_ticks as usize + (self.draw() as usize) % (spread(self.config.election_ticks as usize) + 1);
+            self.timeout = self.config.election_ticks as usize
+                + (self.draw() as usize) % (spread(self.config.election_ticks as usize) + 1);
             if role == StateRole::Leader && (was_role != StateRole::Leader || was_term != term) {
                 self.lease.begin(term);
                 self.own_first = Some(self.last());
@@ -560,7 +646,10 @@ impl<O: OldEntries> Core<O> {
 
     /// A transfer that didn't come about leaves no lease behind, so this node stands for election again like any other.
     fn give_up_failed_transfer(&mut self) {
-        if self.transfer.is_some_and(|transfer| self.ticks > transfer.since_tick + u64::from(self.config.election_ticks)) {
+        if self
+            .transfer
+            .is_some_and(|transfer| self.ticks > transfer.since_tick + u64::from(self.config.election_ticks))
+        {
             self.transfer = None;
             let term = self.term();
             self.node.raft.become_follower(term, INVALID_ID);
@@ -645,7 +734,11 @@ impl<O: OldEntries> Core<O> {
     pub fn left_behind(&self) -> Vec<u64> {
         let first = self.first();
         let behind = |peer: &Peer| self.is_leader() && peer.state.is_some_and(|state| state.last_index + 1 < first);
-        self.peers.iter().filter(|(_, peer)| behind(peer)).map(|(id, _)| *id).collect()
+        self.peers
+            .iter()
+            .filter(|(_, peer)| behind(peer))
+            .map(|(id, _)| *id)
+            .collect()
     }
 }
 

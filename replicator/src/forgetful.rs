@@ -36,7 +36,12 @@ pub enum Permission {
 
 impl Forgetful {
     pub fn new(wait_ms: u64) -> Self {
-        Self { wait_ms, waiting_since_ms: None, cure: None, held: 0 }
+        Self {
+            wait_ms,
+            waiting_since_ms: None,
+            cure: None,
+            held: 0,
+        }
     }
 
     /// A leader of `term` spoke; its log ends at `last_index`.
@@ -74,8 +79,14 @@ impl Forgetful {
         if others.len() >= 2 && candidate >= own && others.iter().all(|other| candidate >= *other) {
             return Permission::All;
         }
-        let waited = self.waiting_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= self.wait_ms);
-        if others.len() < 2 && waited { Permission::DurableAlone } else { Permission::No }
+        let waited = self
+            .waiting_since_ms
+            .is_some_and(|since| now_ms.saturating_sub(since) >= self.wait_ms);
+        if others.len() < 2 && waited {
+            Permission::DurableAlone
+        } else {
+            Permission::No
+        }
     }
 }
 

@@ -23,14 +23,32 @@ pub struct AgentFacts {
 
 pub(crate) enum Command {
     Submit(Request),
-    Sync { scope: Scope, deadline_ms: u64, answer: Answer },
+    Sync {
+        scope: Scope,
+        deadline_ms: u64,
+        answer: Answer,
+    },
     /// Answer when the lease runs.
-    Hold { deadline_ms: u64, answer: Answer },
-    Mounted { term: u64 },
-    Fenced { term: u64 },
+    Hold {
+        deadline_ms: u64,
+        answer: Answer,
+    },
+    Mounted {
+        term: u64,
+    },
+    Fenced {
+        term: u64,
+    },
     Agent(AgentFacts),
-    HandOver { to: Option<String>, outcome: oneshot::Sender<Result<String, String>> },
-    Check { part: CheckPart, parts: mpsc::UnboundedSender<(u64, Part)>, index: oneshot::Sender<Result<u64, String>> },
+    HandOver {
+        to: Option<String>,
+        outcome: oneshot::Sender<Result<String, String>>,
+    },
+    Check {
+        part: CheckPart,
+        parts: mpsc::UnboundedSender<(u64, Part)>,
+        index: oneshot::Sender<Result<u64, String>>,
+    },
     Stop,
 }
 
@@ -57,7 +75,11 @@ impl Handle {
 
     /// `done` when all that the scope covers, as of now, is durable on a majority.
     pub fn sync(&self, scope: Scope, deadline_ms: u64, done: Done<()>) {
-        self.send(Command::Sync { scope, deadline_ms, answer: done });
+        self.send(Command::Sync {
+            scope,
+            deadline_ms,
+            answer: done,
+        });
     }
 
     /// `done` at once if the lease runs; else when it runs again.
@@ -65,7 +87,10 @@ impl Handle {
         if self.gate.may_answer(boottime_ms()) {
             done(Ok(()));
         } else {
-            self.send(Command::Hold { deadline_ms, answer: done });
+            self.send(Command::Hold {
+                deadline_ms,
+                answer: done,
+            });
         }
     }
 

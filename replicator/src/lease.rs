@@ -20,7 +20,13 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn new(length_ms: u64) -> Self {
-        Self { length_ms, term: 0, answered: BTreeMap::new(), until_ms: 0, ended: false }
+        Self {
+            length_ms,
+            term: 0,
+            answered: BTreeMap::new(),
+            until_ms: 0,
+            ended: false,
+        }
     }
 
     /// A heartbeat of `term`, sent by this node at `sent_at_ms`, was answered. With three nodes one answer and
@@ -37,7 +43,10 @@ impl Lease {
 
     /// This node leads a new term; nothing that was answered before counts in it.
     pub(crate) fn begin(&mut self, term: u64) {
-        *self = Self { term, ..Self::new(self.length_ms) };
+        *self = Self {
+            term,
+            ..Self::new(self.length_ms)
+        };
     }
 
     /// This node gives the role away or was deposed. No earlier answer can bring it back.

@@ -23,7 +23,8 @@ impl<D: holdfast_storage::disk::Disk> OldEntries for holdfast_storage::log::LogR
         self.term(index)
     }
     fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, String> {
-        self.read(low, high, max_bytes).map_err(|error| holdfast_storage::error::chain(&error))
+        self.read(low, high, max_bytes)
+            .map_err(|error| holdfast_storage::error::chain(&error))
     }
 }
 
@@ -99,7 +100,12 @@ impl<O: OldEntries> MemoryLog<O> {
     /// Takes over entries of a Ready, replacing what conflicts.
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(head) = entries.first() else { return };
-        assert!(head.index <= self.last() + 1, "entries {}.. would leave a gap behind {}", head.index, self.last());
+        assert!(
+            head.index <= self.last() + 1,
+            "entries {}.. would leave a gap behind {}",
+            head.index,
+            self.last()
+        );
         if head.index < self.first {
             self.entries.clear();
             self.bytes = 0;
@@ -126,7 +132,12 @@ impl<O: OldEntries> MemoryLog<O> {
     pub fn bytes_after(&self, index: u64) -> u64 {
         let old = self.first.saturating_sub(index + 1) * 512;
         let skip = (index + 1).saturating_sub(self.first) as usize;
-        old + self.entries.iter().skip(skip).map(|entry| size(entry) as u64).sum::<u64>()
+        old + self
+            .entries
+            .iter()
+            .skip(skip)
+            .map(|entry| size(entry) as u64)
+            .sum::<u64>()
     }
 
     pub fn take_wanted(&mut self) -> Vec<Wanted> {
@@ -147,7 +158,11 @@ impl<O: OldEntries> MemoryLog<O> {
 
 /// Reads what a peer wants; runs off the loop.
 pub fn fetch(old: &impl OldEntries, low: u64, high: u64) -> Result<Vec<Entry>, String> {
-    Ok(old.read(LogIndex(low), LogIndex(high), FETCH_BYTES)?.into_iter().map(to_raft).collect())
+    Ok(old
+        .read(LogIndex(low), LogIndex(high), FETCH_BYTES)?
+        .into_iter()
+        .map(to_raft)
+        .collect())
 }
 
 impl<O: OldEntries> Storage for MemoryLog<O> {
@@ -161,8 +176,16 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
         Ok(RaftState::new(hard_state, conf))
     }
 
-    fn entries(&self, low: u64, high: u64, max: impl Into<Option<u64>>, context: GetEntriesContext) -> raft::Result<Vec<Entry>> {
-        let max = max.into().map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        let max = max
+            .into()
+            .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
         if low < self.old.first_index().0 && low < self.first {
             return Err(Error::Store(StorageError::Compacted));
         }
@@ -177,7 +200,11 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
                 taken.retain(|entry| entry.index < high);
                 return Ok(taken);
             }
-            self.wanted.borrow_mut().push(Wanted { low, high: high.min(self.first), context });
+            self.wanted.borrow_mut().push(Wanted {
+                low,
+                high: high.min(self.first),
+                context,
+            });
             return Err(Error::Store(StorageError::LogTemporarilyUnavailable));
         }
         let from = (low - self.first) as usize;
@@ -197,9 +224,14 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
         }
         if index >= self.first {
             let entry = self.entries.get((index - self.first) as usize);
-            return entry.map(|entry| entry.term).ok_or(Error::Store(StorageError::Unavailable));
+            return entry
+                .map(|entry| entry.term)
+                .ok_or(Error::Store(StorageError::Unavailable));
         }
-        self.old.term(LogIndex(index)).map(|term| term.0).ok_or(Error::Store(StorageError::Compacted))
+        self.old
+            .term(LogIndex(index))
+            .map(|term| term.0)
+            .ok_or(Error::Store(StorageError::Compacted))
     }
 
     fn first_index(&self) -> raft::Result<u64> {

@@ -21,11 +21,22 @@ impl Pins {
         };
         let mut known = BTreeMap::new();
         for line in text.lines() {
-            let parsed = line.split_once(' ').and_then(|(id, store)| Some((id.parse().ok()?, store.to_owned())));
-            let (id, store) = parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{}: line {line:?} isn't a number and a store id", file.display())))?;
+            let parsed = line
+                .split_once(' ')
+                .and_then(|(id, store)| Some((id.parse().ok()?, store.to_owned())));
+            let (id, store) = parsed.ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{}: line {line:?} isn't a number and a store id", file.display()),
+                )
+            })?;
             known.insert(id, store);
         }
-        Ok(Self { file, known, strange: BTreeSet::new() })
+        Ok(Self {
+            file,
+            known,
+            strange: BTreeSet::new(),
+        })
     }
 
     /// Remembers a peer's store at first sight.

@@ -24,14 +24,25 @@ pub enum Role {
     /// Nothing is held here.
     None,
     /// Elected; the file system is being mounted.
-    Promoting { term: u64 },
-    Active { term: u64 },
+    Promoting {
+        term: u64,
+    },
+    Active {
+        term: u64,
+    },
     /// The lease is gone and no higher term was seen: requests wait, the PBX goes on, until then.
-    Suspended { term: u64, grace_until_ms: u64 },
+    Suspended {
+        term: u64,
+        grace_until_ms: u64,
+    },
     /// Over: the mount is being aborted and the PBX killed. `term` is the role's.
-    Lost { term: u64 },
+    Lost {
+        term: u64,
+    },
     /// Being given away as planned.
-    HandOver { term: u64 },
+    HandOver {
+        term: u64,
+    },
 }
 
 impl Role {
@@ -55,7 +66,9 @@ impl Role {
     pub fn step(self, facts: &Facts, grace_ms: u64) -> Self {
         let leased = facts.leader && facts.now_ms < facts.lease_until_ms;
         match self {
-            Self::None if leased && facts.own_term_applied && facts.eligible => Self::Promoting { term: facts.term },
+            Self::None if leased && facts.own_term_applied && facts.eligible && !facts.other_elected => {
+                Self::Promoting { term: facts.term }
+            }
             Self::None => self,
             Self::Lost { .. } => self,
             _ if self.is_lost(facts) => Self::Lost { term: self.term() },
@@ -63,11 +76,14 @@ impl Role {
             Self::Promoting { term } if !leased => Self::Lost { term },
             Self::Promoting { .. } => self,
             Self::Active { term } if leased && facts.term == term => self,
-            Self::Active { term } | Self::HandOver { term } if !leased => {
-                Self::Suspended { term, grace_until_ms: facts.now_ms + grace_ms }
-            }
+            Self::Active { term } | Self::HandOver { term } if !leased => Self::Suspended {
+                term,
+                grace_until_ms: facts.now_ms + grace_ms,
+            },
             Self::HandOver { .. } => self,
-            Self::Suspended { .. } | Self::Active { .. } if leased && facts.own_term_applied => Self::Active { term: facts.term },
+            Self::Suspended { .. } | Self::Active { .. } if leased && facts.own_term_applied => {
+                Self::Active { term: facts.term }
+            }
             Self::Suspended { term, grace_until_ms } if facts.now_ms >= grace_until_ms => Self::Lost { term },
             Self::Suspended { .. } | Self::Active { .. } => self,
         }
@@ -84,28 +100,78 @@ mod tests {
     use proptest::prelude::*;
 
     fn leading(term: u64) -> Facts {
-        Facts { now_ms: 1000, term, leader: true, own_term_applied: true, before_own_term: 1, lease_until_ms: 2000, eligible: true, ..Facts::default() }
+        Facts {
+            now_ms: 1000,
+            term,
+            leader: true,
+            own_term_applied: true,
+            before_own_term: 1,
+            lease_until_ms: 2000,
+            eligible: true,
+            ..Facts::default()
+        }
     }
 
     #[test]
     fn a_lease_that_comes_back_in_time_resumes_the_role() {
         let role = Role::Active { term: 3 };
-        let role = role.step(&Facts { lease_until_ms: 900, ..leading(3) }, 3000);
-        assert_eq!(role, Role::Suspended { term: 3, grace_until_ms: 4000 });
+        let role = role.step(
+            &Facts {
+                lease_until_ms: 900,
+                ..leading(3)
+            },
+            3000,
+        );
+        assert_eq!(
+            role,
+            Role::Suspended {
+                term: 3,
+                grace_until_ms: 4000
+            }
+        );
         assert_eq!(role.step(&leading(3), 3000), Role::Active { term: 3 });
     }
 
     #[test]
     fn winning_again_resumes_only_if_nobody_wrote_between() {
-        let role = Role::Suspended { term: 3, grace_until_ms: 4000 };
-        assert_eq!(role.step(&Facts { before_own_term: 3, ..leading(5) }, 3000), Role::Active { term: 5 });
-        assert_eq!(role.step(&Facts { before_own_term: 4, ..leading(5) }, 3000), Role::Lost { term: 3 });
+        let role = Role::Suspended {
+            term: 3,
+            grace_until_ms: 4000,
+        };
+        assert_eq!(
+            role.step(
+                &Facts {
+                    before_own_term: 3,
+                    ..leading(5)
+                },
+                3000
+            ),
+            Role::Active { term: 5 }
+        );
+        assert_eq!(
+            role.step(
+                &Facts {
+                    before_own_term: 4,
+                    ..leading(5)
+                },
+                3000
+            ),
+            Role::Lost { term: 3 }
+        );
     }
 
     #[test]
     fn the_grace_ends_in_a_loss() {
-        let role = Role::Suspended { term: 3, grace_until_ms: 4000 };
-        let cut = Facts { now_ms: 4000, leader: false, lease_until_ms: 0, ..leading(3) };
+        let role = Role::Suspended {
+            term: 3,
+            grace_until_ms: 4000,
+        };
+        let cut = Facts {
+            now_ms: 4000,
+            leader: false,
+            lease_until_ms: 0,
+            ..leading(3)
+        };
         assert_eq!(role.step(&cut, 3000), Role::Lost { term: 3 });
     }
 

@@ -63,7 +63,11 @@ impl Sequencer {
     /// larger step is followed.
     fn smooth(&mut self, wall: Time) -> Time {
         let back = self.newest.secs - wall.secs;
-        self.newest = if wall >= self.newest || back > 2 { wall } else { self.newest };
+        self.newest = if wall >= self.newest || back > 2 {
+            wall
+        } else {
+            self.newest
+        };
         self.newest
     }
 
@@ -76,7 +80,13 @@ impl Sequencer {
     }
 
     /// Admits what waited, as far as there is room now.
-    pub(crate) fn drain(&mut self, core: &mut impl Propose, term: Term, wall: Time, fetch: &mut Vec<(Request, Vec<Key>)>) {
+    pub(crate) fn drain(
+        &mut self,
+        core: &mut impl Propose,
+        term: Term,
+        wall: Time,
+        fetch: &mut Vec<(Request, Vec<Key>)>,
+    ) {
         for _ in 0..self.queue.len() {
             if self.store.overlay.pending_bytes() > PENDING_MAX {
                 break;
@@ -143,7 +153,9 @@ impl Sequencer {
         match request.wait {
             Wait::Sequenced => answer(Ok(())),
             Wait::Received => self.received.push(index.0, request.deadline_ms, answer),
-            Wait::Committed => self.committed.push(index.0.max(self.names), request.deadline_ms, answer),
+            Wait::Committed => self
+                .committed
+                .push(index.0.max(self.names), request.deadline_ms, answer),
         }
     }
 
@@ -197,7 +209,10 @@ impl Sequencer {
 }
 
 fn changes_names(op: &Op) -> bool {
-    matches!(op, Op::Create { .. } | Op::Link { .. } | Op::Unlink { .. } | Op::Rmdir { .. } | Op::Rename { .. })
+    matches!(
+        op,
+        Op::Create { .. } | Op::Link { .. } | Op::Unlink { .. } | Op::Rmdir { .. } | Op::Rename { .. }
+    )
 }
 
 /// Removing and shrinking must go on when the disk is full.
@@ -205,6 +220,11 @@ fn needs_space(op: &Op) -> bool {
     match op {
         Op::Create { .. } | Op::Link { .. } | Op::Write { .. } | Op::SetXattr { .. } => true,
         Op::Fallocate { how, .. } => !matches!(how, Fallocate::Punch),
-        Op::Rename { .. } | Op::Unlink { .. } | Op::Rmdir { .. } | Op::SetAttr { .. } | Op::RemoveXattr { .. } | Op::Reap { .. } => false,
+        Op::Rename { .. }
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::SetAttr { .. }
+        | Op::RemoveXattr { .. }
+        | Op::Reap { .. } => false,
     }
 }

@@ -90,8 +90,16 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
         Some(identity) => identity,
         None => {
             refuse_foreign_files(&options.store)?;
-            let identity = Identity { cluster: options.cluster_id.clone(), node: options.node.clone(), store: rand::rng().random() };
-            tracing::info!(store = path, log_mib = options.log_bytes >> 20, "formatting a new store; the log is written once with zeros");
+            let identity = Identity {
+                cluster: options.cluster_id.clone(),
+                node: options.node.clone(),
+                store: rand::rng().random(),
+            };
+            tracing::info!(
+                store = path,
+                log_mib = options.log_bytes >> 20,
+                "formatting a new store; the log is written once with zeros"
+            );
             open::format(&disk, &identity, options.log_bytes)?;
             identity
         }
@@ -103,13 +111,33 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
 
 /// A folder that is no store and isn't empty was probably named by mistake. What an interrupted formatting left is made anew.
 fn refuse_foreign_files(store: &std::path::Path) -> Result<(), ReplicaError> {
-    const OURS: [&str; 9] = ["data", "log", "meta", "checkpoint.a", "checkpoint.b", "clean-stop", "identity.new", "lost+found", "lock"];
-    let entries = std::fs::read_dir(store).map_err(|source| StoreError::Disk { what: "listing", path: store.display().to_string(), source })?;
+    const OURS: [&str; 9] = [
+        "data",
+        "log",
+        "meta",
+        "checkpoint.a",
+        "checkpoint.b",
+        "clean-stop",
+        "identity.new",
+        "lost+found",
+        "lock",
+    ];
+    let entries = std::fs::read_dir(store).map_err(|source| StoreError::Disk {
+        what: "listing",
+        path: store.display().to_string(),
+        source,
+    })?;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !OURS.contains(&name.as_str()) {
-            let why = format!("{name} is in it, and it isn't a Holdfast store: `store.path` must name an empty folder or a store");
-            return Err(StoreError::Identity { path: store.display().to_string(), why }.into());
+            let why = format!(
+                "{name} is in it, and it isn't a Holdfast store: `store.path` must name an empty folder or a store"
+            );
+            return Err(StoreError::Identity {
+                path: store.display().to_string(),
+                why,
+            }
+            .into());
         }
     }
     Ok(())
@@ -120,7 +148,11 @@ impl Replica {
         let tls = Tls::load(&options.ca, &options.cert, &options.key)?;
         let lock = lock(&options.store)?;
         let opened = open_store(options)?;
-        let own = options.nodes.iter().find(|(_, name, _)| *name == options.node).expect("the configuration names this node");
+        let own = options
+            .nodes
+            .iter()
+            .find(|(_, name, _)| *name == options.node)
+            .expect("the configuration names this node");
         let (id, listen) = (own.0, own.2);
         tracing::info!(
             last = %opened.recovered.last, checkpoint = %opened.checkpoint, clean = opened.clean, "the store is open"
@@ -139,7 +171,11 @@ impl Replica {
                 .nodes
                 .iter()
                 .filter(|(peer, _, _)| *peer != id)
-                .map(|(peer, name, address)| net::Remote { name: name.clone(), id: *peer, address: *address })
+                .map(|(peer, name, address)| net::Remote {
+                    name: name.clone(),
+                    id: *peer,
+                    address: *address,
+                })
                 .collect(),
         });
         let listener = bind(listen)?;
@@ -154,7 +190,15 @@ impl Replica {
         listener: std::net::TcpListener,
         lock: std::fs::File,
     ) -> Result<Self, ReplicaError> {
-        let Opened { store, log, recovered, checkpoint, clean, redo_until, .. } = opened;
+        let Opened {
+            store,
+            log,
+            recovered,
+            checkpoint,
+            clean,
+            redo_until,
+            ..
+        } = opened;
         let reader = log.reader();
         let log_total = log.geometry().total_bytes();
         let store_id = local.store_id.clone();
@@ -176,10 +220,22 @@ impl Replica {
             seed: rand::rng().random(),
         };
         let stored = open::stored(&store)?;
-        let start = CoreStart { hard_state: recovered.hard_state, last: recovered.last, checkpoint, committed: stored, clean };
+        let start = CoreStart {
+            hard_state: recovered.hard_state,
+            last: recovered.last,
+            checkpoint,
+            committed: stored,
+            clean,
+        };
         let disk = store.data.disk().clone();
-        let log_thread =
-            LogThread { log, work: log_work, to_loop: to_loop.clone(), need_checkpoint: ask_checkpoint.clone(), used: log_used.clone(), ended: false };
+        let log_thread = LogThread {
+            log,
+            work: log_work,
+            to_loop: to_loop.clone(),
+            need_checkpoint: ask_checkpoint.clone(),
+            used: log_used.clone(),
+            ended: false,
+        };
         let apply_thread = ApplyThread {
             store: store.clone(),
             applier: Applier::new(store.clone(), redo_until),
@@ -188,13 +244,28 @@ impl Replica {
             to_loop: to_loop.clone(),
             queued: apply_queued.clone(),
         };
-        let checkpoint_thread = CheckpointThread { store: store.clone(), asked, log: to_log.clone(), log_used, log_total };
-        let fetch_thread =
-            || FetchThread { store: store.clone(), reader: reader.clone(), work: fetch_work.clone(), to_loop: to_loop.clone() };
+        let checkpoint_thread = CheckpointThread {
+            store: store.clone(),
+            asked,
+            log: to_log.clone(),
+            log_used,
+            log_total,
+        };
+        let fetch_thread = || FetchThread {
+            store: store.clone(),
+            reader: reader.clone(),
+            work: fetch_work.clone(),
+            to_loop: to_loop.clone(),
+        };
         let gate = Arc::new(Gate::default());
         let (view, shown) = watch::channel(Arc::new(first_view(&recovered, checkpoint)));
         let alive = Arc::new(AtomicU64::new(0));
-        let handle = Handle { commands, gate: gate.clone(), store: store.clone(), view: Watch::new(shown) };
+        let handle = Handle {
+            commands,
+            gate: gate.clone(),
+            store: store.clone(),
+            view: Watch::new(shown),
+        };
         let settings = Settings {
             id: local.id,
             names: options.nodes.iter().map(|(id, name, _)| (*id, name.clone())).collect(),
@@ -204,10 +275,20 @@ impl Replica {
             reserve: log_total,
             needs_agent: options.needs_agent,
         };
-        let pins = Pins::load(&options.store).map_err(|source| StoreError::Disk { what: "reading", path: "peers".into(), source })?;
+        let pins = Pins::load(&options.store).map_err(|source| StoreError::Disk {
+            what: "reading",
+            path: "peers".into(),
+            source,
+        })?;
         let fetch = vec![
-            spawn("hf-fetch-0", { let thread = fetch_thread(); move || thread.run() })?,
-            spawn("hf-fetch-1", { let thread = fetch_thread(); move || thread.run() })?,
+            spawn("hf-fetch-0", {
+                let thread = fetch_thread();
+                move || thread.run()
+            })?,
+            spawn("hf-fetch-1", {
+                let thread = fetch_thread();
+                move || thread.run()
+            })?,
         ];
         let (stop_watchdog, stopped) = crossbeam_channel::bounded(0);
         let alive_in_loop = alive.clone();
@@ -223,19 +304,56 @@ impl Replica {
             disk,
             task: spawn_loop(move |net_events, to_net| {
                 let core = Core::new(core_config, start, reader, boottime_ms())?;
-                let outgoing: BTreeMap<u64, Outgoing> =
-                    local.peers.iter().map(|peer| (peer.id, Outgoing::start(peer.clone(), &tls, local.clone(), to_net.clone()))).collect();
-                tokio::task::spawn_local(net::listen(tokio::net::TcpListener::from_std(listener).map_err(|source| ReplicaError::Net {
-                    what: "listening on", address: local.bind.to_string(), source,
-                })?, tls, local, to_net));
+                let outgoing: BTreeMap<u64, Outgoing> = local
+                    .peers
+                    .iter()
+                    .map(|peer| {
+                        (
+                            peer.id,
+                            Outgoing::start(peer.clone(), &tls, local.clone(), to_net.clone()),
+                        )
+                    })
+                    .collect();
+                tokio::task::spawn_local(net::listen(
+                    tokio::net::TcpListener::from_std(listener).map_err(|source| ReplicaError::Net {
+                        what: "listening on",
+                        address: local.bind.to_string(),
+                        source,
+                    })?,
+                    tls,
+                    local,
+                    to_net,
+                ));
                 let channels = Channels {
-                    commands: command_queue, threads: thread_events, net: net_events, log: to_log, apply: to_apply, fetch: to_fetch, apply_queued, view, alive: alive_in_loop,
+                    commands: command_queue,
+                    threads: thread_events,
+                    net: net_events,
+                    log: to_log,
+                    apply: to_apply,
+                    fetch: to_fetch,
+                    apply_queued,
+                    view,
+                    alive: alive_in_loop,
                 };
                 let _held_until_the_end = lock;
-                Ok(Task { settings, core, sequencer: Sequencer::new(store.clone()), store, channels, outgoing, gate, pins, state: State::default() })
+                Ok(Task {
+                    settings,
+                    core,
+                    sequencer: Sequencer::new(store.clone()),
+                    store,
+                    channels,
+                    outgoing,
+                    gate,
+                    pins,
+                    state: State::default(),
+                })
             })?,
         };
-        Ok(Self { handle, store_id, running })
+        Ok(Self {
+            handle,
+            store_id,
+            running,
+        })
     }
 
     /// Whether the loop still runs.
@@ -246,7 +364,17 @@ impl Replica {
     /// Ends the loop, syncs the log, applies and checkpoints what is committed, and leaves the clean-stop mark.
     pub fn stop(self) -> Result<(), ReplicaError> {
         self.handle.stop();
-        let Running { task, log, apply, fetch, checkpoint: checkpoints, ask_checkpoint, to_log, disk, watchdog } = self.running;
+        let Running {
+            task,
+            log,
+            apply,
+            fetch,
+            checkpoint: checkpoints,
+            ask_checkpoint,
+            to_log,
+            disk,
+            watchdog,
+        } = self.running;
         // The loop is about to end; syncing what it leaves may take its time.
         drop(watchdog);
         let failed = |name| move |_| ReplicaError::Thread(name, std::io::Error::other("it panicked"));
@@ -293,14 +421,25 @@ where
             }
         })
     };
-    let thread =
-        std::thread::Builder::new().name("hf-loop".into()).spawn(thread).map_err(|error| ReplicaError::Thread("hf-loop", error))?;
-    started.recv().unwrap_or_else(|_| Err(ReplicaError::Thread("hf-loop", std::io::Error::other("it panicked at start"))))?;
+    let thread = std::thread::Builder::new()
+        .name("hf-loop".into())
+        .spawn(thread)
+        .map_err(|error| ReplicaError::Thread("hf-loop", error))?;
+    started.recv().unwrap_or_else(|_| {
+        Err(ReplicaError::Thread(
+            "hf-loop",
+            std::io::Error::other("it panicked at start"),
+        ))
+    })?;
     Ok(thread)
 }
 
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ReplicaError> {
-    let failed = |source| ReplicaError::Net { what: "listening for peers on", address: address.to_string(), source };
+    let failed = |source| ReplicaError::Net {
+        what: "listening for peers on",
+        address: address.to_string(),
+        source,
+    };
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(failed)?;
     socket.set_reuse_address(true).map_err(failed)?;
@@ -313,12 +452,23 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ReplicaError> {
 /// Two daemons on one store would destroy it.
 fn lock(store: &std::path::Path) -> Result<std::fs::File, ReplicaError> {
     let path = store.join("lock");
-    let failed = |source| StoreError::Disk { what: "locking", path: path.display().to_string(), source };
-    std::fs::create_dir_all(store).map_err(failed)?;
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| StoreError::Identity {
+    let failed = |source| StoreError::Disk {
+        what: "locking",
         path: path.display().to_string(),
-        why: "another holdfast process has this store open: stop it first".into(),
+        source,
+    };
+    std::fs::create_dir_all(store).map_err(failed)?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        StoreError::Identity {
+            path: path.display().to_string(),
+            why: "another holdfast process has this store open: stop it first".into(),
+        }
     })?;
     Ok(file)
 }
@@ -336,7 +486,9 @@ fn watchdog(alive: &AtomicU64, stopped: &crossbeam_channel::Receiver<()>) {
         still = if now == seen { still + 1 } else { 0 };
         seen = now;
         if still == 2 {
-            tracing::error!("the replicator's loop hasn't turned for {WATCH_EVERY:?} twice; ending the process, the other nodes go on");
+            tracing::error!(
+                "the replicator's loop hasn't turned for {WATCH_EVERY:?} twice; ending the process, the other nodes go on"
+            );
             std::process::abort();
         }
     }

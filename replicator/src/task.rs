@@ -178,13 +178,23 @@ impl Task {
             self.state.space = space;
             self.core.store_free = space.free.saturating_sub(self.settings.reserve);
             // This node and the better standby must both have room.
-            let standby = self.settings.names.keys().filter_map(|id| self.core.peer(*id)?.state).map(|state| state.store_free).max();
+            let standby = self
+                .settings
+                .names
+                .keys()
+                .filter_map(|id| self.core.peer(*id)?.state)
+                .map(|state| state.store_free)
+                .max();
             self.sequencer.full = self.core.store_free == 0 || standby == Some(0);
         }
     }
 
     fn eligible(&self) -> bool {
-        let agent = if self.settings.needs_agent { self.state.agent.connected && self.state.agent.eligible } else { true };
+        let agent = if self.settings.needs_agent {
+            self.state.agent.connected && self.state.agent.eligible
+        } else {
+            true
+        };
         agent && self.state.halted.is_none() && (self.state.space.total == 0 || self.core.store_free > 0)
     }
 
@@ -195,8 +205,12 @@ impl Task {
             return;
         }
         if let Some(to) = self.best_standby() {
-            let handover = stream::Handover { term: self.core.term(), vip_released: false, reason: "not eligible".into() };
-            let send = self.core.transfer(to, handover);
+            let handover = stream::Handover {
+                term: self.core.term(),
+                vip_released: false,
+                reason: "not eligible".into(),
+            };
+            let send = self.core.transfer(to, &handover);
             self.send_all(send);
             if let Role::Promoting { term } = self.role() {
                 self.state.role = Some(Role::Lost { term });
@@ -210,7 +224,9 @@ impl Task {
         let now = boottime_ms();
         let fit = |id: &u64| {
             let peer = self.core.peer(*id)?;
-            let state = peer.state.filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now)?;
+            let state = peer
+                .state
+                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now)?;
             Some((state.last_index, *id))
         };
         self.settings.names.keys().filter_map(fit).max().map(|(_, id)| id)
@@ -229,7 +245,10 @@ impl Task {
                 }
             }
             ThreadEvent::Halted(why) => {
-                tracing::error!(why, "an entry can't be applied; this node halts and stays reachable for status");
+                tracing::error!(
+                    why,
+                    "an entry can't be applied; this node halts and stays reachable for status"
+                );
                 self.state.halted = Some(why);
             }
             ThreadEvent::Fetched(wanted, Ok(entries)) => self.core.fetched(wanted, entries),
@@ -276,7 +295,11 @@ impl Task {
             }
             NetEvent::StrangeStore { peer, store_id } => {
                 if !self.pins.accepts(peer, &store_id) {
-                    tracing::error!(peer = self.name(peer), store_id, "this peer has another store than before; its messages are ignored");
+                    tracing::error!(
+                        peer = self.name(peer),
+                        store_id,
+                        "this peer has another store than before; its messages are ignored"
+                    );
                 }
                 self.state.peers.entry(peer).or_default().strange = self.pins.is_strange(peer);
             }
@@ -286,7 +309,11 @@ impl Task {
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(request) => self.submit(request),
-            Command::Sync { scope, deadline_ms, answer } => {
+            Command::Sync {
+                scope,
+                deadline_ms,
+                answer,
+            } => {
                 if let Some(failure) = self.role_failure() {
                     answer(Err(failure));
                 } else {
@@ -332,7 +359,12 @@ impl Task {
             Role::None | Role::Lost { .. } => (request.done)(Err(Failure::NotActive)),
             // The mount is coming up: its first requests wait for the role.
             Role::Promoting { .. } => self.state.held_requests.push_back(request),
-            _ if self.state.handover.as_ref().is_some_and(|handover| handover.step != Step::Releasing) => {
+            _ if self
+                .state
+                .handover
+                .as_ref()
+                .is_some_and(|handover| handover.step != Step::Releasing) =>
+            {
                 (request.done)(Err(Failure::NotActive));
             }
             _ if !self.gate.may_answer(boottime_ms()) => self.state.held_requests.push_back(request),
@@ -414,7 +446,9 @@ impl Task {
     }
 
     fn hand_to_apply(&mut self, committed: Vec<holdfast_storage::apply::Committed>) {
-        let Some(last) = committed.last().map(|entry| entry.index) else { return };
+        let Some(last) = committed.last().map(|entry| entry.index) else {
+            return;
+        };
         let bytes = apply::bytes(&committed) as u64;
         let work = if self.channels.apply_queued.load(Ordering::Acquire) + bytes > APPLY_QUEUE_BYTES {
             ApplyWork::UpTo(last)
@@ -450,7 +484,8 @@ impl Task {
             term: self.core.term(),
             leader,
             own_term_applied: self.core.has_applied_own_term(),
-            other_elected: role_term > 0 && (other_leads && !leader || (self.core.term() > role_term && self.core.voted_for_other())),
+            other_elected: role_term > 0
+                && (other_leads && !leader || (self.core.term() > role_term && self.core.voted_for_other())),
             before_own_term: self.core.before_own_term(),
             lease_until_ms: self.core.lease_until_ms(),
             eligible: self.eligible(),
@@ -462,8 +497,16 @@ impl Task {
         let was = self.role();
         let role = was.step(&facts, self.settings.grace_ms);
         self.state.role = Some(role);
-        self.gate.set_lease(if role == Role::None { 0 } else { facts.lease_until_ms });
-        self.gate.set_serving(role.accepts() && self.state.handover.as_ref().is_none_or(|handover| handover.step == Step::Releasing));
+        self.gate
+            .set_lease(if role == Role::None { 0 } else { facts.lease_until_ms });
+        self.gate.set_serving(
+            role.accepts()
+                && self
+                    .state
+                    .handover
+                    .as_ref()
+                    .is_none_or(|handover| handover.step == Step::Releasing),
+        );
         if role == was {
             return;
         }
@@ -503,7 +546,10 @@ impl Task {
         tracing::info!(term, "elected; bringing the file system up");
         let root = self.store.inode(Ino::ROOT);
         if let Err(holdfast_storage::store::ReadError::Refused(_)) = root {
-            let entry = Entry { term: Term(term), effects: holdfast_storage::plan::root(wall()) };
+            let entry = Entry {
+                term: Term(term),
+                effects: holdfast_storage::plan::root(wall()),
+            };
             if let Some(index) = self.core.propose(entry.encode()) {
                 self.store.overlay.sequence(index, &entry.effects);
             }
@@ -535,7 +581,11 @@ impl Task {
 
     /// A transfer under way can't be called back.
     fn cancel_handover(&mut self, why: &str) {
-        if let Some(handover) = self.state.handover.take_if(|handover| handover.step != Step::Transferring) {
+        if let Some(handover) = self
+            .state
+            .handover
+            .take_if(|handover| handover.step != Step::Transferring)
+        {
             handover.finish(Err(format!("{why}; see `holdfast status`")));
         }
     }
@@ -550,8 +600,14 @@ impl Task {
             Ok((term, to)) => {
                 tracing::info!(to = self.name(to), "handing the active role over");
                 self.state.role = Some(Role::HandOver { term });
-                self.state.handover =
-                    Some(HandOver { term, to, step: Step::Releasing, since_ms: boottime_ms(), vip_released: false, outcome: Some(outcome) });
+                self.state.handover = Some(HandOver {
+                    term,
+                    to,
+                    step: Step::Releasing,
+                    since_ms: boottime_ms(),
+                    vip_released: false,
+                    outcome: Some(outcome),
+                });
             }
         }
     }
@@ -561,10 +617,17 @@ impl Task {
             return Err("this node is not active, so it has nothing to hand over".into());
         };
         let Some(name) = to else {
-            let best = self.best_standby().ok_or("no standby is reachable, up to date and able to take over: see `holdfast status`")?;
+            let best = self
+                .best_standby()
+                .ok_or("no standby is reachable, up to date and able to take over: see `holdfast status`")?;
             return Ok((term, best));
         };
-        let id = self.settings.names.iter().find(|(_, known)| **known == name).map(|(id, _)| *id);
+        let id = self
+            .settings
+            .names
+            .iter()
+            .find(|(_, known)| **known == name)
+            .map(|(id, _)| *id);
         let id = id.ok_or_else(|| format!("there is no node {name} in this cluster"))?;
         if id == self.settings.id {
             return Err(format!("{name} is the active node already"));
@@ -572,14 +635,18 @@ impl Task {
         let peer = self.core.peer(id).filter(|peer| peer.heard_ms + 1500 > boottime_ms());
         match peer.and_then(|peer| peer.state) {
             None => Err(format!("{name} isn't reached: nothing was changed")),
-            Some(state) if !state.eligible => Err(format!("{name} says that it could not take over; `holdfast status` there says why")),
+            Some(state) if !state.eligible => Err(format!(
+                "{name} says that it could not take over; `holdfast status` there says why"
+            )),
             Some(state) if state.forgetful => Err(format!("{name} is still catching up after a crash")),
             Some(_) => Ok((term, id)),
         }
     }
 
     fn step_handover(&mut self, now: u64) {
-        let Some(handover) = &mut self.state.handover else { return };
+        let Some(handover) = &mut self.state.handover else {
+            return;
+        };
         match handover.step {
             Step::Releasing => {
                 let agent = &self.state.agent;
@@ -599,25 +666,36 @@ impl Task {
                 // Their answers may still be given: the lease runs. Then nothing is left that a transfer could lose.
                 self.sequencer.progress(self.core.received(), self.core.committed());
                 if self.core.committed() == self.core.last() {
-                    let message = stream::Handover { term: handover.term, vip_released: handover.vip_released, reason: "planned".into() };
+                    let message = stream::Handover {
+                        term: handover.term,
+                        vip_released: handover.vip_released,
+                        reason: "planned".into(),
+                    };
                     handover.step = Step::Transferring;
                     handover.since_ms = now;
                     let to = handover.to;
-                    let send = self.core.transfer(to, message);
+                    let send = self.core.transfer(to, &message);
                     self.send_all(send);
-                    self.state.role = Some(Role::Lost { term: self.role().term() });
+                    self.state.role = Some(Role::Lost {
+                        term: self.role().term(),
+                    });
                     self.end_role();
                 }
             }
             Step::Transferring => {
                 let to = handover.to;
                 let done = self.core.leader() == Some(to);
-                let failed = !done && (now >= handover.since_ms + 10_000 || (self.core.is_leader() && !self.core.is_transferring()));
+                let failed = !done
+                    && (now >= handover.since_ms + 10_000 || (self.core.is_leader() && !self.core.is_transferring()));
                 if (done || failed)
                     && let Some(handover) = self.state.handover.take()
                 {
                     let name = self.name(to);
-                    handover.finish(if done { Ok(name) } else { Err(format!("{name} didn't take the role; the nodes elect one of them now")) });
+                    handover.finish(if done {
+                        Ok(name)
+                    } else {
+                        Err(format!("{name} didn't take the role; the nodes elect one of them now"))
+                    });
                 }
             }
         }
@@ -625,15 +703,25 @@ impl Task {
 
     // ---- check --------------------------------------------------------------------------------------
 
-    fn begin_check(&mut self, part: holdfast_storage::effects::CheckPart, parts: mpsc::UnboundedSender<(u64, Part)>) -> Result<u64, String> {
+    fn begin_check(
+        &mut self,
+        part: holdfast_storage::effects::CheckPart,
+        parts: mpsc::UnboundedSender<(u64, Part)>,
+    ) -> Result<u64, String> {
         if !self.role().accepts() {
             return Err("this node is not active".into());
         }
         self.state.checks.retain(|_, waiting| !waiting.is_closed());
         self.state.next_check += 1;
         let id = self.settings.id << 56 | (boottime_ms() & 0xffff_ffff) << 20 | self.state.next_check & 0xf_ffff;
-        let entry = Entry { term: Term(self.core.term()), effects: vec![Effect::Check { id, part }] };
-        let index = self.core.propose(entry.encode()).ok_or("the log takes no more entries just now")?;
+        let entry = Entry {
+            term: Term(self.core.term()),
+            effects: vec![Effect::Check { id, part }],
+        };
+        let index = self
+            .core
+            .propose(entry.encode())
+            .ok_or("the log takes no more entries just now")?;
         self.store.overlay.sequence(index, &entry.effects);
         self.state.checks.insert(id, parts);
         Ok(index.0)
@@ -653,25 +741,46 @@ impl Task {
             Err(error) => (bytes::Bytes::new(), 0, error),
         };
         // The index is the entry's; the asker knows which question it answers.
-        let message = stream::CheckPart { id: part.id, index: part.index.0, hash, count, error };
+        let message = stream::CheckPart {
+            id: part.id,
+            index: part.index.0,
+            hash,
+            count,
+            error,
+        };
         self.send_all(vec![(asked_by, PeerMessage::CheckPart(message))]);
     }
 
     fn peer_found(&mut self, from: u64, part: stream::CheckPart) {
         if let Some(waiting) = self.state.checks.get(&part.id) {
             let found = if part.error.is_empty() {
-                Ok(Found { hash: part.hash.to_vec(), count: part.count, ..Found::default() })
+                Ok(Found {
+                    hash: part.hash.to_vec(),
+                    count: part.count,
+                    ..Found::default()
+                })
             } else {
                 Err(part.error)
             };
-            let _ = waiting.send((from, Part { id: part.id, index: LogIndex(part.index), found }));
+            let _ = waiting.send((
+                from,
+                Part {
+                    id: part.id,
+                    index: LogIndex(part.index),
+                    found,
+                },
+            ));
         }
     }
 
     // ---- what others see ----------------------------------------------------------------------------
 
     fn name(&self, id: u64) -> String {
-        self.settings.names.get(&id).cloned().unwrap_or_else(|| format!("number {id}"))
+        self.settings
+            .names
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| format!("number {id}"))
     }
 
     fn publish(&mut self, now: u64) {
@@ -681,20 +790,30 @@ impl Task {
         }
         let changed = {
             let shown = self.channels.view.borrow();
-            shown.role != role || shown.leader != self.core.leader() || shown.lease_until_ms != self.gate.lease_until_ms()
-                || shown.handover.is_some() != self.state.handover.is_some() || now >= shown.at_ms + 50
+            shown.role != role
+                || shown.leader != self.core.leader()
+                || shown.lease_until_ms != self.gate.lease_until_ms()
+                || shown.handover.is_some() != self.state.handover.is_some()
+                || now >= shown.at_ms + 50
         };
         if !changed {
             return;
         }
         let leader = self.core.leader().and_then(|id| self.core.peer(id)?.state);
-        let behind = leader.filter(|leader| leader.last_index > self.core.last()).map_or(0, |leader| leader.lag_bytes.max(1));
-        self.state.behind_since_ms = if behind == 0 { None } else { self.state.behind_since_ms.or(Some(now)) };
+        let behind = leader
+            .filter(|leader| leader.last_index > self.core.last())
+            .map_or(0, |leader| leader.lag_bytes.max(1));
+        self.state.behind_since_ms = if behind == 0 {
+            None
+        } else {
+            self.state.behind_since_ms.or(Some(now))
+        };
         for (id, view) in &mut self.state.peers {
             if let Some(peer) = self.core.peer(*id) {
                 view.heard_ms = peer.heard_ms;
                 if let Some(state) = peer.state {
-                    (view.last_index, view.eligible, view.forgetful) = (state.last_index, state.eligible, state.forgetful);
+                    (view.last_index, view.eligible, view.forgetful) =
+                        (state.last_index, state.eligible, state.forgetful);
                 }
             }
         }
@@ -721,7 +840,11 @@ impl Task {
             halted: self.state.halted.clone(),
             full: self.sequencer.full,
             failover: self.state.failover.clone(),
-            handover: self.state.handover.as_ref().map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
+            handover: self
+                .state
+                .handover
+                .as_ref()
+                .map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
             waiting: self.sequencer.waiting(),
             rotten_blocks: self.store.rotten_blocks(),
             store_free: self.state.space.free,

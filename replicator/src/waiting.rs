@@ -39,7 +39,12 @@ impl Waiting {
 
     /// Ends those whose deadline has come.
     pub(crate) fn expire(&mut self, now_ms: u64) {
-        let late: Vec<_> = self.waiters.iter().filter(|(_, waiter)| waiter.deadline_ms <= now_ms).map(|(at, _)| *at).collect();
+        let late: Vec<_> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.deadline_ms <= now_ms)
+            .map(|(at, _)| *at)
+            .collect();
         for at in late {
             if let Some(waiter) = self.waiters.remove(&at) {
                 (waiter.answer)(Err(Failure::Deadline));

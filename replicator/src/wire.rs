@@ -52,7 +52,8 @@ const KINDS: [(u32, MessageType); 11] = [
 
 /// Whether a message of this kind ever leaves a node.
 pub fn travels(kind: MessageType) -> bool {
-    KINDS.iter().any(|(_, known)| *known == kind) && !matches!(kind, MessageType::MsgUnreachable | MessageType::MsgTransferLeader)
+    KINDS.iter().any(|(_, known)| *known == kind)
+        && !matches!(kind, MessageType::MsgUnreachable | MessageType::MsgTransferLeader)
 }
 
 /// Header and payload pieces of a frame's body.
@@ -73,7 +74,10 @@ pub fn encode(message: &PeerMessage) -> (stream::Frame, Vec<Bytes>) {
 
 fn encode_raft(raft: &RaftMessage) -> (stream::Raft, Vec<Bytes>) {
     let message = &raft.message;
-    let kind = KINDS.iter().find(|(_, known)| *known == message.msg_type).map_or(0, |(kind, _)| *kind);
+    let kind = KINDS
+        .iter()
+        .find(|(_, known)| *known == message.msg_type)
+        .map_or(0, |(kind, _)| *kind);
     let header = |entry: &Entry| EntryHeader {
         kind: u32::from(entry.entry_type != EntryType::EntryNormal),
         term: entry.term,
@@ -98,7 +102,12 @@ fn encode_raft(raft: &RaftMessage) -> (stream::Raft, Vec<Bytes>) {
         sent_at_ms: raft.sent_at_ms,
         last_index: raft.last_index,
     };
-    let payload = message.entries.iter().filter(|entry| !entry.data.is_empty()).map(|entry| entry.data.clone()).collect();
+    let payload = message
+        .entries
+        .iter()
+        .filter(|entry| !entry.data.is_empty())
+        .map(|entry| entry.data.clone())
+        .collect();
     (header, payload)
 }
 
@@ -116,11 +125,16 @@ pub fn decode(frame: stream::Frame, payload: Bytes) -> Result<PeerMessage, BadFr
 }
 
 fn decode_raft(header: stream::Raft, mut payload: Bytes) -> Result<RaftMessage, BadFrame> {
-    let kind = KINDS.iter().find(|(kind, known)| *kind == header.kind && travels(*known));
+    let kind = KINDS
+        .iter()
+        .find(|(kind, known)| *kind == header.kind && travels(*known));
     let (_, msg_type) = *kind.ok_or(BadFrame::Kind(header.kind))?;
     let claimed = header.entries.iter().map(|entry| u64::from(entry.len)).sum();
     if claimed != payload.len() as u64 {
-        return Err(BadFrame::Length { claimed, carried: payload.len() as u64 });
+        return Err(BadFrame::Length {
+            claimed,
+            carried: payload.len() as u64,
+        });
     }
     let mut message = Message::default();
     message.msg_type = msg_type;
@@ -147,7 +161,11 @@ fn decode_raft(header: stream::Raft, mut payload: Bytes) -> Result<RaftMessage, 
         entry
     };
     message.entries = header.entries.into_iter().map(entry).collect::<Vec<_>>().into();
-    Ok(RaftMessage { message, sent_at_ms: header.sent_at_ms, last_index: header.last_index })
+    Ok(RaftMessage {
+        message,
+        sent_at_ms: header.sent_at_ms,
+        last_index: header.last_index,
+    })
 }
 
 /// Largest header and payload that a peer may send.

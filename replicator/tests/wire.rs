@@ -49,7 +49,7 @@ prop_compose! {
         (from, to) in (2u64..4, Just(1u64)),
         (term, log_term, index) in (number(), number(), number()),
         (commit, commit_term, reject_hint) in (number(), number(), number()),
-        (reject, request_snapshot, priority) in (any::<bool>(), prop_oneof![9 => Just(0u64), 1 => any::<u64>()], any::<i64>()),
+        (reject, request_snapshot, priority) in (any::<bool>(), prop_oneof![9 => Just(0u64), 1 => any::<u64>()], prop_oneof![9 => Just(0i64), 1 => any::<i64>()]),
         context in prop_oneof![Just(Bytes::new()), Just(Bytes::from_static(b"CampaignTransfer")), vec(any::<u8>(), 0..9).prop_map(Bytes::from)],
         entries in entries(),
         (sent_at_ms, last_index) in (number(), number()),
@@ -104,7 +104,8 @@ proptest! {
         let (frame, payload) = wire::encode(&PeerMessage::Raft(raft));
         let longer = payload.iter().map(Bytes::len).sum::<usize>() + off;
         let decoded = wire::decode(frame, vec![0; longer].into());
-        prop_assert!(matches!(decoded, Err(wire::BadFrame::Length { .. })));
+        let refused = matches!(decoded, Err(wire::BadFrame::Length { .. }));
+        prop_assert!(refused);
     }
 }
 

@@ -188,8 +188,7 @@ fn paused_and_killed_processes_are_shown_as_such() {
 fn the_command_passes_input_output_and_exit_code_through() {
     let lab = lab();
     let program = Path::new(env!("CARGO_BIN_EXE_holdfast-lab"));
-    let script =
-        "read line; echo \"got $line\"; echo \"$HOLDFAST_SOCKET\"; holdfast status --json >/dev/null && exit 7";
+    let script = "read line; echo \"got $line\"; echo \"$HOLDFAST_SOCKET\"; holdfast status --json | grep -q '\"asked\": \"n2\"' && exit 7";
     let mut command = Command::new(program);
     command
         .args(["exec", "--dir"])

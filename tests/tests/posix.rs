@@ -21,8 +21,10 @@ use rustix::fs::{
 };
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
+type Case = (&'static str, fn(&Path));
+
 /// Each gets a folder of its own.
-const CASES: &[(&str, fn(&Path))] = &[
+const CASES: &[Case] = &[
     ("open flags", open_flags),
     ("appending", appending),
     ("direct I/O", direct_io),
@@ -410,10 +412,7 @@ fn extended_attributes(folder: &Path) {
 
 fn figures(folder: &Path) {
     let found = statvfs(folder).unwrap();
-    assert!(
-        found.f_blocks > found.f_bfree && found.f_bavail > 0 && found.f_namemax == 255,
-        "{found:?}"
-    );
+    assert!(found.f_blocks > found.f_bfree && found.f_bavail > 0 && found.f_namemax == 255);
     let path = folder.join("file");
     fs::write(&path, [1; 10_000]).unwrap();
     assert!(fs::metadata(&path).unwrap().blocks() >= 20);
@@ -492,7 +491,7 @@ fn errors(folder: &Path) {
 fn locks(folder: &Path) {
     let path = folder.join("file");
     let (one, other) = (open(&path), open(&path));
-    let take = |file, how| rustix::fs::flock(file, how).map_err(io::Error::from);
+    let take = |file: &File, how| rustix::fs::flock(file, how).map_err(io::Error::from);
     take(&one, rustix::fs::FlockOperation::LockExclusive).unwrap();
     assert_eq!(
         errno(take(&other, rustix::fs::FlockOperation::NonBlockingLockShared)),

@@ -21,7 +21,12 @@ pub(super) struct Batch {
 const GATHER_BELOW: usize = 16 << 10;
 
 impl Batch {
-    pub(super) async fn put(&mut self, stream: &mut (impl AsyncWrite + Unpin), frame: &Frame, payload: &[Bytes]) -> io::Result<()> {
+    pub(super) async fn put(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        frame: &Frame,
+        payload: &[Bytes],
+    ) -> io::Result<()> {
         let len = payload.iter().map(Bytes::len).sum();
         self.small.extend_from_slice(&frame_head(frame, len));
         for piece in payload {
@@ -51,9 +56,14 @@ impl Batch {
 
 /// The next frame; an end of the stream between frames is `UnexpectedEof` like any other.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Frame, Bytes)> {
-    let (header, payload) = (stream.read_u32_le().await? as usize, stream.read_u32_le().await? as usize);
+    let (header, payload) = (
+        stream.read_u32_le().await? as usize,
+        stream.read_u32_le().await? as usize,
+    );
     if header > MAX_HEADER || payload > MAX_PAYLOAD {
-        return Err(invalid(format!("a frame of {header} + {payload} bytes: the other side doesn't speak Holdfast's stream")));
+        return Err(invalid(format!(
+            "a frame of {header} + {payload} bytes: the other side doesn't speak Holdfast's stream"
+        )));
     }
     let mut bytes = BytesMut::zeroed(header + payload);
     stream.read_exact(&mut bytes).await?;

@@ -20,7 +20,9 @@ fn hello(local: &Local) -> Frame {
         version: env!("CARGO_PKG_VERSION").into(),
         features: 1,
     };
-    Frame { body: Some(Body::Hello(hello)) }
+    Frame {
+        body: Some(Body::Hello(hello)),
+    }
 }
 
 /// Why a greeting from this node isn't acceptable; `certified` is the name in its certificate.
@@ -34,13 +36,28 @@ fn fault(local: &Local, hello: &Hello, certified: Option<&str>) -> Option<String
         ));
     }
     if hello.cluster_id != local.cluster_id {
-        return Some(format!("it belongs to cluster {}, this node to {}", hello.cluster_id, local.cluster_id));
+        return Some(format!(
+            "it belongs to cluster {}, this node to {}",
+            hello.cluster_id, local.cluster_id
+        ));
     }
     if certified.is_some_and(|name| name != hello.node) {
-        return Some(format!("it says that it is {}, its certificate is {}'s", hello.node, certified.unwrap_or_default()));
+        return Some(format!(
+            "it says that it is {}, its certificate is {}'s",
+            hello.node,
+            certified.unwrap_or_default()
+        ));
     }
-    let known = local.peers.iter().any(|peer| peer.name == hello.node && peer.id == hello.id);
-    (!known).then(|| format!("{} (number {}) is not a peer in this node's configuration", hello.node, hello.id))
+    let known = local
+        .peers
+        .iter()
+        .any(|peer| peer.name == hello.node && peer.id == hello.id);
+    (!known).then(|| {
+        format!(
+            "{} (number {}) is not a peer in this node's configuration",
+            hello.node, hello.id
+        )
+    })
 }
 
 async fn hello_of(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Hello> {
@@ -58,10 +75,16 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Resu
 }
 
 /// The accepting side: answers a good greeting, refuses a bad one in words.
-pub(super) async fn accept(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), local: &Local, certified: Option<&str>) -> io::Result<Hello> {
+pub(super) async fn accept(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    local: &Local,
+    certified: Option<&str>,
+) -> io::Result<Hello> {
     let theirs = hello_of(stream).await?;
     if let Some(why) = fault(local, &theirs, certified) {
-        let refused = Frame { body: Some(Body::Refused(Refused { why: why.clone() })) };
+        let refused = Frame {
+            body: Some(Body::Refused(Refused { why: why.clone() })),
+        };
         let _ = send(stream, &refused).await;
         return Err(invalid(why));
     }
@@ -70,7 +93,11 @@ pub(super) async fn accept(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), l
 }
 
 /// The opening side.
-pub(super) async fn open(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), local: &Local, expected: &str) -> io::Result<Hello> {
+pub(super) async fn open(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    local: &Local,
+    expected: &str,
+) -> io::Result<Hello> {
     send(stream, &hello(local)).await?;
     let theirs = hello_of(stream).await?;
     match fault(local, &theirs, Some(expected)) {

@@ -29,7 +29,9 @@ pub(crate) async fn listen(listener: TcpListener, tls: Tls, local: Arc<Local>, t
             },
             () = to_loop.closed() => return,
         };
-        let Ok(place) = greeting.clone().try_acquire_owned() else { continue };
+        let Ok(place) = greeting.clone().try_acquire_owned() else {
+            continue;
+        };
         let (acceptor, local, to_loop) = (TlsAcceptor::from(tls.server.clone()), local.clone(), to_loop.clone());
         tokio::task::spawn_local(async move {
             if let Err(error) = serve(stream, acceptor, &local, to_loop, place).await {
@@ -39,7 +41,13 @@ pub(crate) async fn listen(listener: TcpListener, tls: Tls, local: Arc<Local>, t
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, local: &Local, to_loop: ToLoop, place: tokio::sync::OwnedSemaphorePermit) -> io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    local: &Local,
+    to_loop: ToLoop,
+    place: tokio::sync::OwnedSemaphorePermit,
+) -> io::Result<()> {
     super::outgoing::tune(&stream)?;
     let greet = async {
         let mut stream = acceptor.accept(stream).await?;
@@ -51,7 +59,14 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, local: &Local, to_loop:
     let (stream, hello) = tokio::time::timeout(greeting::LONGEST, greet).await??;
     drop(place);
     let from = hello.id;
-    if to_loop.send(NetEvent::StrangeStore { peer: from, store_id: hello.store_id }).await.is_err() {
+    if to_loop
+        .send(NetEvent::StrangeStore {
+            peer: from,
+            store_id: hello.store_id,
+        })
+        .await
+        .is_err()
+    {
         return Ok(());
     }
     let mut stream = BufReader::with_capacity(256 << 10, stream);

@@ -35,12 +35,23 @@ pub struct Remote {
 
 /// What the network tells the loop.
 pub(crate) enum NetEvent {
-    Message { from: u64, message: PeerMessage },
+    Message {
+        from: u64,
+        message: PeerMessage,
+    },
     /// A connection to or from this peer has come up or gone, with the reason.
-    Up { peer: u64 },
-    Down { peer: u64, why: String },
+    Up {
+        peer: u64,
+    },
+    Down {
+        peer: u64,
+        why: String,
+    },
     /// A peer's store isn't the one that it had before.
-    StrangeStore { peer: u64, store_id: String },
+    StrangeStore {
+        peer: u64,
+        store_id: String,
+    },
 }
 
 pub(crate) type ToLoop = tokio::sync::mpsc::Sender<NetEvent>;

@@ -35,7 +35,15 @@ impl Outgoing {
     pub(crate) fn start(remote: Remote, tls: &Tls, local: Arc<Local>, to_loop: ToLoop) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
         let (bytes, up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
-        let link = Link { remote, connector: TlsConnector::from(tls.client.clone()), local, to_loop, messages, bytes: bytes.clone(), up: up.clone() };
+        let link = Link {
+            remote,
+            connector: TlsConnector::from(tls.client.clone()),
+            local,
+            to_loop,
+            messages,
+            bytes: bytes.clone(),
+            up: up.clone(),
+        };
         tokio::task::spawn_local(link.run());
         Self { queue, bytes, up }
     }
@@ -56,7 +64,14 @@ impl Outgoing {
 
 fn size(message: &PeerMessage) -> usize {
     match message {
-        PeerMessage::Raft(raft) => raft.message.entries.iter().map(|entry| entry.data.len() + 64).sum::<usize>() + 128,
+        PeerMessage::Raft(raft) => {
+            raft.message
+                .entries
+                .iter()
+                .map(|entry| entry.data.len() + 64)
+                .sum::<usize>()
+                + 128
+        }
         _ => 128,
     }
 }
@@ -101,7 +116,15 @@ impl Link {
             // What was meant for the connection that broke is stale.
             while self.messages.try_recv().is_ok() {}
             self.bytes.set(0);
-            if self.to_loop.send(NetEvent::Down { peer: self.remote.id, why }).await.is_err() {
+            if self
+                .to_loop
+                .send(NetEvent::Down {
+                    peer: self.remote.id,
+                    why,
+                })
+                .await
+                .is_err()
+            {
                 return;
             }
             tokio::time::sleep(pause).await;
@@ -110,7 +133,11 @@ impl Link {
     }
 
     async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
-        let socket = if self.remote.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if self.remote.address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         // The static address, so that the VIP's coming and going never touches the stream.
         socket.bind((self.local.bind, 0).into())?;
         let stream = socket.connect(self.remote.address).await?;
@@ -118,7 +145,13 @@ impl Link {
         let name = ServerName::try_from(self.remote.name.clone()).map_err(super::frames::invalid)?;
         let mut stream = self.connector.connect(name, stream).await?;
         let hello = greeting::open(&mut stream, &self.local, &self.remote.name).await?;
-        let _ = self.to_loop.send(NetEvent::StrangeStore { peer: self.remote.id, store_id: hello.store_id }).await;
+        let _ = self
+            .to_loop
+            .send(NetEvent::StrangeStore {
+                peer: self.remote.id,
+                store_id: hello.store_id,
+            })
+            .await;
         Ok(stream)
     }
 

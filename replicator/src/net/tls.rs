@@ -17,26 +17,44 @@ pub struct Tls {
 impl Tls {
     /// From PEM files: the CA's certificate, this node's certificate and its key.
     pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, ReplicaError> {
-        let failed = |what: &Path, error: &dyn std::fmt::Display| ReplicaError::Tls(format!("{}: {error}", what.display()));
+        let failed =
+            |what: &Path, error: &dyn std::fmt::Display| ReplicaError::Tls(format!("{}: {error}", what.display()));
         let mut roots = RootCertStore::empty();
         for found in CertificateDer::pem_file_iter(ca).map_err(|error| failed(ca, &error))? {
-            roots.add(found.map_err(|error| failed(ca, &error))?).map_err(|error| failed(ca, &error))?;
+            roots
+                .add(found.map_err(|error| failed(ca, &error))?)
+                .map_err(|error| failed(ca, &error))?;
         }
         let roots = Arc::new(roots);
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).map_err(|error| failed(cert, &error))?.collect();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert)
+            .map_err(|error| failed(cert, &error))?
+            .collect();
         let chain = chain.map_err(|error| failed(cert, &error))?;
         let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, &error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().map_err(|error| failed(ca, &error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| failed(ca, &error))?;
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain.clone(), private.clone_key()))
+            .and_then(|builder| {
+                builder
+                    .with_client_cert_verifier(verifier)
+                    .with_single_cert(chain.clone(), private.clone_key())
+            })
             .map_err(|error| failed(cert, &error))?;
         let client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, private))
+            .and_then(|builder| {
+                builder
+                    .with_root_certificates(roots)
+                    .with_client_auth_cert(chain, private)
+            })
             .map_err(|error| failed(cert, &error))?;
-        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+        Ok(Self {
+            server: Arc::new(server),
+            client: Arc::new(client),
+        })
     }
 }
 

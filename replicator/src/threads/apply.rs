@@ -78,8 +78,14 @@ impl ApplyThread {
 
     fn up_to(&mut self, index: LogIndex) -> Result<(), StoreError> {
         while self.store.applied() < index {
-            let read = self.reader.read(self.store.applied().next(), index.next(), BATCH_BYTES)?;
-            let committed = |entry: holdfast_storage::log::LogEntry| Committed { index: entry.index, term: entry.term, data: entry.data };
+            let read = self
+                .reader
+                .read(self.store.applied().next(), index.next(), BATCH_BYTES)?;
+            let committed = |entry: holdfast_storage::log::LogEntry| Committed {
+                index: entry.index,
+                term: entry.term,
+                data: entry.data,
+            };
             let entries: Vec<Committed> = read.into_iter().map(committed).collect();
             self.batch(&entries)?;
         }

@@ -35,7 +35,9 @@ impl CheckpointThread {
             looks += 1;
             let used = self.log_used.load(Ordering::Relaxed);
             // Since the last one, a quarter of the log was written: redo stays short, and room is made in time.
-            let busy = used.saturating_sub(used_then) > self.log_total / 4 || used > self.log_total / 10 * 9 || self.store.data.dirty_files() > DIRTY_FILES;
+            let busy = used.saturating_sub(used_then) > self.log_total / 4
+                || used > self.log_total / 10 * 9
+                || self.store.data.dirty_files() > DIRTY_FILES;
             if !(asked || busy || looks >= QUIET_LOOKS) {
                 continue;
             }

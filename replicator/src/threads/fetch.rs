@@ -28,10 +28,12 @@ impl FetchThread {
     pub(crate) fn run(self) {
         while let Ok(work) = self.work.recv() {
             let event = match work {
-                FetchWork::Keys(request, keys) => match keys.iter().try_for_each(|key| self.store.value(key).map(|_| ())) {
-                    Ok(()) => ThreadEvent::Warmed(request),
-                    Err(error) => ThreadEvent::CouldNotWarm(request, chain(&error)),
-                },
+                FetchWork::Keys(request, keys) => {
+                    match keys.iter().try_for_each(|key| self.store.value(key).map(|_| ())) {
+                        Ok(()) => ThreadEvent::Warmed(request),
+                        Err(error) => ThreadEvent::CouldNotWarm(request, chain(&error)),
+                    }
+                }
                 FetchWork::Entries(wanted) => {
                     let read = memory_log::fetch(&self.reader, wanted.low, wanted.high);
                     ThreadEvent::Fetched(wanted, read)

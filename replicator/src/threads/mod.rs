@@ -5,9 +5,9 @@ pub(crate) mod checkpoint;
 pub(crate) mod fetch;
 pub(crate) mod log;
 
+use crate::api::Request;
 use crate::error::ReplicaError;
 use crate::memory_log::Wanted;
-use crate::api::Request;
 use holdfast_storage::check::Part;
 use holdfast_storage::types::LogIndex;
 use raft::eraftpb::Entry;
@@ -27,12 +27,21 @@ pub(crate) enum ThreadEvent {
 
 pub(crate) type ToLoop = tokio::sync::mpsc::UnboundedSender<ThreadEvent>;
 
-pub(crate) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, ReplicaError> {
-    std::thread::Builder::new().name(name.into()).spawn(run).map_err(|error| ReplicaError::Thread(name, error))
+pub(crate) fn spawn(
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, ReplicaError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|error| ReplicaError::Thread(name, error))
 }
 
 /// A failure after which nothing on this machine's disk can be trusted to be as we believe: the peers are the recovery.
 pub(crate) fn die(what: &str, error: &dyn std::error::Error) -> ! {
-    tracing::error!(error = holdfast_storage::error::chain(error), "{what}; stopping at once, the other nodes go on");
+    tracing::error!(
+        error = holdfast_storage::error::chain(error),
+        "{what}; stopping at once, the other nodes go on"
+    );
     std::process::abort();
 }

@@ -28,7 +28,13 @@ impl Timers {
         let (election_ticks, heartbeat_ticks) = [(20, 2), (10, 2), (7, 2)][random.between(0, 3) as usize];
         let forgetful_wait_ms = [10_000, 3_000][random.between(0, 2) as usize];
         let drift_permille = [1, 10, 50][random.between(0, 3) as usize];
-        Self { tick_ms: 50, election_ticks, heartbeat_ticks, drift_permille, forgetful_wait_ms }
+        Self {
+            tick_ms: 50,
+            election_ticks,
+            heartbeat_ticks,
+            drift_permille,
+            forgetful_wait_ms,
+        }
     }
 
     /// As the configuration computes it.
@@ -70,7 +76,9 @@ impl Cluster {
     pub(crate) fn new(seed: u64, weather: impl FnOnce(&mut Random) -> Weather) -> Self {
         let mut random = Random::new(seed);
         let timers = Timers::drawn(&mut random);
-        let nodes = NODES.map(|id| Node::new(id, Clock::drawn(timers.drift_permille, &mut random))).into();
+        let nodes = NODES
+            .map(|id| Node::new(id, Clock::drawn(timers.drift_permille, &mut random)))
+            .into();
         let weather = weather(&mut random);
         let mut cluster = Self {
             timers,
@@ -152,9 +160,15 @@ impl Cluster {
     pub(crate) fn transfer(&mut self) {
         let Some(id) = self.serving() else { return };
         let to = [id % 3 + 1, (id + 1) % 3 + 1][self.random.between(0, 2) as usize];
-        let Some(running) = &mut self.node(id).running else { return };
-        let handover = stream::Handover { term: running.core.term(), vip_released: false, reason: String::new() };
-        let send = running.core.transfer(to, handover);
+        let Some(running) = &mut self.node(id).running else {
+            return;
+        };
+        let handover = stream::Handover {
+            term: running.core.term(),
+            vip_released: false,
+            reason: String::new(),
+        };
+        let send = running.core.transfer(to, &handover);
         self.send_all(id, send);
         self.after(id);
     }
@@ -166,7 +180,9 @@ impl Cluster {
 
     /// No node is frozen any more, nor its disk.
     pub(crate) fn is_thawed(&self) -> bool {
-        self.nodes.iter().all(|node| node.frozen_until_us.max(node.syncs_held_until_us) <= self.now_us)
+        self.nodes
+            .iter()
+            .all(|node| node.frozen_until_us.max(node.syncs_held_until_us) <= self.now_us)
     }
 
     // ---- what a test asks ---------------------------------------------------------------------------
@@ -174,7 +190,11 @@ impl Cluster {
     /// A node whose lease runs and which has applied its own term's first entry.
     pub(crate) fn serving(&self) -> Option<u64> {
         let serves = |node: &&Node| {
-            node.has_lease(self.now_us) && node.running.as_ref().is_some_and(|running| running.core.has_applied_own_term())
+            node.has_lease(self.now_us)
+                && node
+                    .running
+                    .as_ref()
+                    .is_some_and(|running| running.core.has_applied_own_term())
         };
         self.nodes.iter().find(serves).map(|node| node.id)
     }
@@ -219,7 +239,9 @@ impl Cluster {
     // ---- one event ----------------------------------------------------------------------------------
 
     fn step(&mut self) {
-        let Some(((at_us, _), (id, start, event))) = self.events.pop_first() else { return };
+        let Some(((at_us, _), (id, start, event))) = self.events.pop_first() else {
+            return;
+        };
         self.now_us = self.now_us.max(at_us);
         let node = &self.nodes[id as usize - 1];
         if node.start != start || node.running.is_none() {
@@ -308,18 +330,25 @@ impl Cluster {
         let (now_us, node) = (self.now_us, &mut self.nodes[id as usize - 1]);
         let leased = node.has_lease(now_us);
         let Some(running) = &mut node.running else { return };
-        if leased && running.core.has_applied_own_term()
+        if leased
+            && running.core.has_applied_own_term()
             && let Some(index) = running.core.propose(Bytes::copy_from_slice(&value.to_le_bytes()))
         {
             self.next_value += 1;
-            running.waiting.push(Waiting { term: running.core.term(), index: index.0, received: false });
+            running.waiting.push(Waiting {
+                term: running.core.term(),
+                index: index.0,
+                received: false,
+            });
         }
     }
 
     /// What the daemon's loop does after each event.
     fn after(&mut self, id: u64) {
         self.invariants.before_output(&self.nodes);
-        let Some(running) = &mut self.node(id).running else { return };
+        let Some(running) = &mut self.node(id).running else {
+            return;
+        };
         let output = running.core.output();
         self.hand_out(id, output);
         self.acknowledge(id);
@@ -355,7 +384,9 @@ impl Cluster {
 
     fn begin_sync(&mut self, id: u64) {
         let node = self.node(id);
-        let (Some(number), Some(running)) = (node.disk.newest(), &mut node.running) else { return };
+        let (Some(number), Some(running)) = (node.disk.newest(), &mut node.running) else {
+            return;
+        };
         if !running.syncing {
             running.syncing = true;
             let most = [500, 5000, 50_000][self.random.between(0, 3) as usize];
@@ -366,9 +397,17 @@ impl Cluster {
 
     pub(crate) fn send_all(&mut self, from: u64, messages: Vec<(u64, PeerMessage)>) {
         for (to, message) in messages {
-            self.invariants.leaves(&self.nodes[from as usize - 1], &message, self.timers.election_ticks);
+            self.invariants
+                .leaves(&self.nodes[from as usize - 1], &message, self.timers.election_ticks);
             for at in self.net.arrivals(from, to, self.now_us, &mut self.random) {
-                self.schedule(at, to, Event::Arrived { from, message: message.clone() });
+                self.schedule(
+                    at,
+                    to,
+                    Event::Arrived {
+                        from,
+                        message: message.clone(),
+                    },
+                );
             }
         }
     }

@@ -22,7 +22,10 @@ impl Stable {
             self.hard_state = hard_state;
         }
         append(&mut self.entries, entries);
-        assert!(self.hard_state.commit.0 <= self.entries.len() as u64, "a hard state that commits what isn't stored");
+        assert!(
+            self.hard_state.commit.0 <= self.entries.len() as u64,
+            "a hard state that commits what isn't stored"
+        );
     }
 }
 
@@ -69,7 +72,9 @@ impl SimDisk {
 
     pub(crate) fn sync(&mut self, number: u64) {
         while self.unsynced.front().is_some_and(|persist| persist.number <= number) {
-            let Some(persist) = self.unsynced.pop_front() else { break };
+            let Some(persist) = self.unsynced.pop_front() else {
+                break;
+            };
             self.stable.borrow_mut().write(persist.hard_state, &persist.entries);
         }
     }
@@ -78,7 +83,9 @@ impl SimDisk {
     pub(crate) fn crash(&mut self, random: &mut Random) {
         let survive = random.between(0, self.unsynced.len() as u64 + 1);
         for _ in 0..survive {
-            let Some(persist) = self.unsynced.pop_front() else { break };
+            let Some(persist) = self.unsynced.pop_front() else {
+                break;
+            };
             self.stable.borrow_mut().write(persist.hard_state, &persist.entries);
         }
         if let Some(torn) = self.unsynced.pop_front()
@@ -88,7 +95,10 @@ impl SimDisk {
             let mut stable = self.stable.borrow_mut();
             // The log writes term and vote with the first part, the commit not before the last.
             let old = stable.hard_state.commit.0.min(torn.entries[0].index.0 - 1);
-            let partly = torn.hard_state.map(|target| HardState { commit: LogIndex(old), ..target });
+            let partly = torn.hard_state.map(|target| HardState {
+                commit: LogIndex(old),
+                ..target
+            });
             stable.write(partly, &torn.entries[..kept]);
         }
         self.unsynced.clear();
@@ -103,12 +113,20 @@ impl OldEntries for Reader {
     }
 
     fn term(&self, index: LogIndex) -> Option<Term> {
-        self.0.borrow().entries.get(index.0 as usize - 1).map(|entry| entry.term)
+        self.0
+            .borrow()
+            .entries
+            .get(index.0 as usize - 1)
+            .map(|entry| entry.term)
     }
 
     fn read(&self, low: LogIndex, high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, String> {
         let stable = self.0.borrow();
         let high = high.0.min(stable.entries.len() as u64 + 1);
-        stable.entries.get(low.0 as usize - 1..high as usize - 1).map(<[_]>::to_vec).ok_or_else(|| format!("{low}..{high} isn't there"))
+        stable
+            .entries
+            .get(low.0 as usize - 1..high as usize - 1)
+            .map(<[_]>::to_vec)
+            .ok_or_else(|| format!("{low}..{high} isn't there"))
     }
 }

@@ -14,14 +14,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a scenario with each seed; a failing one is named.
 fn run(name: &str, default_seeds: u64, known: &[u64], scenario: fn(u64)) {
-    let number = |key: &str| std::env::var(key).ok().map(|value| value.parse::<u64>().unwrap_or_else(|_| panic!("{key}={value} is not a number")));
+    let number = |key: &str| {
+        std::env::var(key).ok().map(|value| {
+            value
+                .parse::<u64>()
+                .unwrap_or_else(|_| panic!("{key}={value} is not a number"))
+        })
+    };
     let seeds: Vec<u64> = match number("HOLDFAST_SEED") {
         Some(seed) => vec![seed],
-        None => known.iter().copied().chain(1..=number("HOLDFAST_SEEDS").unwrap_or(default_seeds)).collect(),
+        None => known
+            .iter()
+            .copied()
+            .chain(1..=number("HOLDFAST_SEEDS").unwrap_or(default_seeds))
+            .collect(),
     };
     for seed in seeds {
         if let Err(why) = catch_unwind(AssertUnwindSafe(|| scenario(seed))) {
-            let text = why.downcast_ref::<String>().cloned().or_else(|| why.downcast_ref::<&str>().map(ToString::to_string));
+            let text = why
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| why.downcast_ref::<&str>().map(ToString::to_string));
             panic!(
                 "{}\nrepeat it with: HOLDFAST_SEED={seed} cargo test --release -p holdfast-replicator --test simulation {name}",
                 text.unwrap_or_default()

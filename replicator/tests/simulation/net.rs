@@ -15,7 +15,13 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    pub(crate) const FAIR: Self = Self { loss_permille: 0, double_permille: 0, slow_permille: 0, slow_us: 1, reorders: false };
+    pub(crate) const FAIR: Self = Self {
+        loss_permille: 0,
+        double_permille: 0,
+        slow_permille: 0,
+        slow_us: 1,
+        reorders: false,
+    };
 
     pub(crate) fn drawn(random: &mut Random) -> Self {
         Self {
@@ -38,7 +44,11 @@ pub(crate) struct Net {
 
 impl Net {
     pub(crate) fn new(weather: Weather) -> Self {
-        Self { weather, cut: Default::default(), busy_us: Default::default() }
+        Self {
+            weather,
+            cut: Default::default(),
+            busy_us: Default::default(),
+        }
     }
 
     pub(crate) fn cut(&mut self, from: u64, to: u64) {
@@ -64,7 +74,12 @@ impl Net {
 
     fn arrival(&mut self, from: u64, to: u64, now_us: u64, random: &mut Random) -> u64 {
         let slow = random.chance(self.weather.slow_permille);
-        let at = now_us + if slow { random.between(1000, 1000 + self.weather.slow_us) } else { random.between(50, 1000) };
+        let at = now_us
+            + if slow {
+                random.between(1000, 1000 + self.weather.slow_us)
+            } else {
+                random.between(50, 1000)
+            };
         let busy = &mut self.busy_us[from as usize][to as usize];
         let at = if self.weather.reorders { at } else { at.max(*busy + 1) };
         *busy = at.max(*busy);

@@ -18,7 +18,10 @@ impl Clock {
     /// Two of them differ in rate by at most `drift_permille`.
     pub(crate) fn drawn(drift_permille: u64, random: &mut Random) -> Self {
         let most = drift_permille * 1000 / 2;
-        Self { offset_ms: random.between(1, 1 << 40), drift_ppm: random.between(0, 2 * most + 1) as i64 - most as i64 }
+        Self {
+            offset_ms: random.between(1, 1 << 40),
+            drift_ppm: random.between(0, 2 * most + 1) as i64 - most as i64,
+        }
     }
 
     pub(crate) fn at_ms(&self, true_us: u64) -> u64 {
@@ -110,7 +113,8 @@ impl Node {
             forgetful_wait_ms: timers.forgetful_wait_ms,
             seed: random.next(),
         };
-        let core = Core::new(config, start, self.disk.reader(), self.clock.at_ms(now_us)).expect("a stored state is valid");
+        let core =
+            Core::new(config, start, self.disk.reader(), self.clock.at_ms(now_us)).expect("a stored state is valid");
         self.clean = false;
         self.running = Some(Running {
             core,
@@ -150,7 +154,9 @@ impl Node {
     }
 
     pub(crate) fn has_lease(&self, now_us: u64) -> bool {
-        self.running.as_ref().is_some_and(|running| self.clock.at_ms(now_us) < running.core.lease_until_ms())
+        self.running
+            .as_ref()
+            .is_some_and(|running| self.clock.at_ms(now_us) < running.core.lease_until_ms())
     }
 }
 

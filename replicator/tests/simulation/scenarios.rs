@@ -11,7 +11,9 @@ fn calm(_: &mut crate::random::Random) -> Weather {
 /// A majority is up and can talk: a leader serves within this time, and clients' entries are committed.
 fn must_serve(cluster: &mut Cluster, within_us: u64) {
     let before = cluster.invariants.committed.acknowledged;
-    let commits = cluster.run_until(within_us, |cluster| cluster.invariants.committed.acknowledged > before + 3);
+    let commits = cluster.run_until(within_us, |cluster| {
+        cluster.invariants.committed.acknowledged > before + 3
+    });
     assert!(commits, "nobody commits anything {within_us} µs after the last fault");
 }
 
@@ -59,7 +61,10 @@ pub(crate) fn one_failure_at_a_time(seed: u64) {
     let mut cluster = Cluster::new(seed, calm);
     for _ in 0..8 {
         let patience = few_elections_us(&cluster);
-        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery from one failure");
+        assert!(
+            cluster.run_until(patience, Cluster::is_recovered),
+            "no recovery from one failure"
+        );
         let us = cluster.random.between(1000, SECOND);
         cluster.run_for(us);
         let failing = match cluster.serving() {
@@ -158,14 +163,31 @@ pub(crate) fn all_three_lose_power(seed: u64) {
     cluster.run_for(late);
     assert_eq!(cluster.serving(), None, "two forgetful nodes didn't wait for the third");
     cluster.start(3);
-    let elected = |cluster: &Cluster| cluster.nodes.iter().any(|node| node.running.as_ref().is_some_and(|running| running.core.is_leader()));
+    let elected = |cluster: &Cluster| {
+        cluster
+            .nodes
+            .iter()
+            .any(|node| node.running.as_ref().is_some_and(|running| running.core.is_leader()))
+    };
     let within = few_elections_us(&cluster);
-    assert!(cluster.run_until(within, elected), "all three are back and elect nobody");
+    assert!(
+        cluster.run_until(within, elected),
+        "all three are back and elect nobody"
+    );
     let (term, index) = longest.expect("it committed before");
-    let leader = cluster.nodes.iter().find(|node| node.running.as_ref().is_some_and(|running| running.core.is_leader()));
-    assert!(leader.is_some_and(|node| node.holds(index, term)), "the longest log didn't win");
+    let leader = cluster
+        .nodes
+        .iter()
+        .find(|node| node.running.as_ref().is_some_and(|running| running.core.is_leader()));
+    assert!(
+        leader.is_some_and(|node| node.holds(index, term)),
+        "the longest log didn't win"
+    );
     must_serve(&mut cluster, within);
-    assert!(cluster.run_until(5 * SECOND, Cluster::is_recovered), "a node stays behind, or forgetful");
+    assert!(
+        cluster.run_until(5 * SECOND, Cluster::is_recovered),
+        "a node stays behind, or forgetful"
+    );
 }
 
 pub(crate) fn only_two_come_back(seed: u64) {
@@ -181,6 +203,13 @@ pub(crate) fn only_two_come_back(seed: u64) {
     assert!(!early, "two forgetful nodes elected without waiting for the third");
     let within = few_elections_us(&cluster);
     must_serve(&mut cluster, within);
-    let said = |node: &crate::node::Node| node.running.as_ref().is_some_and(|running| running.core.durable_alone_ms().is_some());
-    assert!(cluster.nodes.iter().any(said), "nobody says that the durable logs alone decided");
+    let said = |node: &crate::node::Node| {
+        node.running
+            .as_ref()
+            .is_some_and(|running| running.core.durable_alone_ms().is_some())
+    };
+    assert!(
+        cluster.nodes.iter().any(said),
+        "nobody says that the durable logs alone decided"
+    );
 }

@@ -88,7 +88,7 @@ impl Overlay {
                 Effect::Delete { key } => self.keys_mut(key).pend(key, index, None),
                 Effect::Write { ino, offset, data } => {
                     self.extents(*ino, |file| {
-                        file.put(index, *offset, *offset + data.len() as u64, Some(data.clone()))
+                        file.put(index, *offset, *offset + data.len() as u64, Some(data.clone()));
                     });
                 }
                 Effect::Truncate { ino, size } => self.extents(*ino, |file| file.put(index, *size, u64::MAX, None)),

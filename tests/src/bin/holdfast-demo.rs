@@ -57,7 +57,7 @@ fn demo() -> Result<bool> {
     run::preflight()?;
     let dir = temporary_folder()?;
     clean_up_at_signals(dir.clone())?;
-    let outcome = run::run(&dir);
+    let outcome = run::run(&dir, &INTERRUPTED);
     if !INTERRUPTED.load(Ordering::Relaxed) {
         remove_folder(&dir);
     }
@@ -69,7 +69,7 @@ fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
     // SAFETY: a zeroed set is filled in by sigemptyset before anyone reads it.
     let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `signals` outlives the calls; the signals are valid. Blocked here, before any thread is started, so that
-    // only the thread below receives them; children start with an empty mask.
+    // only the thread below receives them; the lab's daemons start with an empty mask.
     let blocked = unsafe {
         libc::sigemptyset(&raw mut signals);
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {

@@ -1,6 +1,7 @@
 //! The demo's course: a lab, a PBX stand-in, three faults, the reckoning.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,8 +28,8 @@ struct Demo {
     began: Instant,
 }
 
-/// Runs it in `dir`; true if all holds.
-pub fn run(dir: &Path) -> Result<bool> {
+/// Runs it in `dir`; true if all holds. Once `interrupted` is set, someone else takes the lab down.
+pub fn run(dir: &Path, interrupted: &AtomicBool) -> Result<bool> {
     let demo = std::env::current_exe().context("finding this program's own file")?;
     let options = LabOptions {
         dir: Some(dir.to_owned()),
@@ -48,6 +49,10 @@ pub fn run(dir: &Path) -> Result<bool> {
     };
     let demo = Demo { lab, place, began };
     let outcome = demo.course();
+    if interrupted.load(Ordering::Relaxed) {
+        std::mem::forget(demo.lab);
+        return outcome;
+    }
     if outcome.is_err() {
         eprintln!("{}", demo.lab.log_tails(10));
     }

@@ -152,10 +152,9 @@ impl Node {
             .env_remove("NOTIFY_SOCKET");
         command.envs(state.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
-        // SAFETY: between fork and exec only setsid(2) is called; nothing is allocated and no lock is taken.
+        // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
         unsafe {
-            // A session of its own: Ctrl-C in the lab's terminal is not meant for the daemons.
-            command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+            command.pre_exec(begin_daemon);
         }
         let child = command
             .spawn()
@@ -186,6 +185,22 @@ impl Node {
         };
         ["holdfast", "vip-agent"].into_iter().map(tail).collect()
     }
+}
+
+/// What an init system would see to: a session of its own, since Ctrl-C in the lab's terminal is not meant for the
+/// daemons, and no signal blocked or ignored, as a caller may have them (a shell's background jobs ignore SIGINT).
+fn begin_daemon() -> std::io::Result<()> {
+    rustix::process::setsid()?;
+    // SAFETY: sigemptyset fills in the set before it is read; the signals are valid; all are async-signal-safe.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+    Ok(())
 }
 
 /// The caller's PATH with the lab's binaries first.

@@ -19,14 +19,21 @@ impl CommittedStays {
 
     pub(crate) fn commits(&mut self, index: u64, term: u64, known_in: u64) {
         let (known, _) = *self.terms.entry(index).or_insert((term, known_in));
-        assert_eq!(known, term, "entry {index} was committed with term {known}, now with {term}");
+        assert_eq!(
+            known, term,
+            "entry {index} was committed with term {known}, now with {term}"
+        );
     }
 
     /// A new leader has them all, those of later terms excepted: votes that come late still make a leader of the past.
     pub(crate) fn elected(&self, node: &Node) {
         let elected_in = node.running.as_ref().map_or(0, |running| running.core.term());
         for (index, (term, known_in)) in &self.terms {
-            assert!(*known_in >= elected_in || node.holds(*index, *term), "leader {} lacks the committed entry {index} of term {term}", node.id);
+            assert!(
+                *known_in >= elected_in || node.holds(*index, *term),
+                "leader {} lacks the committed entry {index} of term {term}",
+                node.id
+            );
         }
     }
 }

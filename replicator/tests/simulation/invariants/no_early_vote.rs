@@ -24,7 +24,12 @@ impl NoEarlyVote {
                 let Some(running) = &node.running else { return };
                 let early = running.ticks <= u64::from(election_ticks);
                 let allowed = running.fresh || self.given.contains(&message.term);
-                assert!(!early || allowed, "node {} votes {} ticks after its start", node.id, running.ticks);
+                assert!(
+                    !early || allowed,
+                    "node {} votes {} ticks after its start",
+                    node.id,
+                    running.ticks
+                );
             }
             _ => {}
         }

@@ -24,7 +24,9 @@ impl ReceivedStays {
 
     pub(crate) fn look(&mut self, nodes: &[Node]) {
         let alone = |node: &Node| {
-            node.running.as_ref().is_some_and(|running| running.core.is_forgetful() && running.core.durable_alone_ms().is_some())
+            node.running
+                .as_ref()
+                .is_some_and(|running| running.core.is_forgetful() && running.core.durable_alone_ms().is_some())
         };
         self.durable_alone |= nodes.iter().any(alone);
     }
@@ -38,7 +40,10 @@ impl ReceivedStays {
             } else if self.durable_alone {
                 self.lost += 1;
             } else {
-                panic!("at {now_us} µs leader {} lacks entry {index} of term {term}, acknowledged as received", node.id);
+                panic!(
+                    "at {now_us} µs leader {} lacks entry {index} of term {term}, acknowledged as received",
+                    node.id
+                );
             }
         }
         self.durable_alone = false;
@@ -46,7 +51,8 @@ impl ReceivedStays {
 
     pub(crate) fn ended(&mut self, nodes: &[Node]) {
         let before = self.terms.len();
-        self.terms.retain(|index, term| nodes.iter().any(|node| node.holds(*index, *term)));
+        self.terms
+            .retain(|index, term| nodes.iter().any(|node| node.holds(*index, *term)));
         self.lost += (before - self.terms.len()) as u64;
     }
 }

@@ -14,7 +14,11 @@ impl StateMachinesAgree {
         for entry in entries {
             let index = entry.index.0;
             assert_eq!(index, running.handed + 1, "node {} applies out of order", node.id);
-            assert!(index <= stable, "node {} applies {index}, which its own disk doesn't have", node.id);
+            assert!(
+                index <= stable,
+                "node {} applies {index}, which its own disk doesn't have",
+                node.id
+            );
             running.handed = index;
             let this = (entry.term.0, entry.data.to_vec());
             let known = self.0.entry(index).or_insert_with(|| this.clone());
