@@ -785,7 +785,8 @@ impl Task {
 
     fn publish(&mut self, now: u64) {
         let role = self.role();
-        if self.core.leader().is_some() || self.core.is_leader() {
+        // The last sign of life of another node's leadership: a failover to this node begins there.
+        if self.core.leader().is_some() && !self.core.is_leader() {
             self.state.own_before = self.core.leader_heard_ms;
         }
         let changed = {
