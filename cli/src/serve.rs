@@ -59,8 +59,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let servers = listen::start(&shared).await?;
-    peers::start(&shared)?;
+    let peers = Arc::new(peers::Peers::open(&shared)?);
+    let servers = listen::start(&shared, peers.clone()).await?;
+    peers.watch(&shared);
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");
     let mut watchdog = tokio::time::interval(std::time::Duration::from_secs(1));

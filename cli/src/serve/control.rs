@@ -1,7 +1,8 @@
 //! The operator's questions and orders.
 
+use super::peers::Peers;
 use super::shared::Shared;
-use super::{check, peers, status};
+use super::{check, status};
 use holdfast_proto::control::control_client::ControlClient;
 use holdfast_proto::control::control_server::Control;
 use holdfast_proto::control::{
@@ -14,7 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 #[derive(Clone)]
-pub(super) struct ControlService(pub(super) Arc<Shared>);
+pub(super) struct ControlService {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peers: Arc<Peers>,
+}
 
 type Events<T> = ReceiverStream<Result<T, Status>>;
 
@@ -22,16 +26,15 @@ impl ControlService {
     /// A client of the active node, if that is another one.
     fn elsewhere(&self) -> Result<Option<ControlClient<tonic::transport::Channel>>, Status> {
         let active = self
-            .0
+            .shared
             .active()
             .ok_or_else(|| Status::unavailable("no node is active: `holdfast status` says why"))?;
-        if active == self.0.node().name {
+        if active == self.shared.node().name {
             return Ok(None);
         }
-        let node = self.0.config.cluster.nodes.iter().find(|node| node.name == active);
-        let node = node.ok_or_else(|| Status::internal("the active node isn't in this node's configuration"))?;
-        let channel = peers::channel(&self.0, node).map_err(|error| Status::internal(format!("{error:#}")))?;
-        Ok(Some(ControlClient::new(channel)))
+        let client = self.peers.client(&active);
+        let client = client.ok_or_else(|| Status::internal("the active node isn't in this node's configuration"))?;
+        Ok(Some(client))
     }
 }
 
@@ -41,18 +44,19 @@ impl Control for ControlService {
     type SwitchoverStream = Events<SwitchoverEvent>;
 
     async fn get_node_status(&self, _: Request<NodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
-        Ok(Response::new(status::node(&self.0)))
+        Ok(Response::new(status::node(&self.shared)))
     }
 
     async fn get_cluster_status(&self, _: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatus>, Status> {
-        Ok(Response::new(status::cluster(&self.0)))
+        self.peers.refresh(&self.shared).await;
+        Ok(Response::new(status::cluster(&self.shared)))
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
         let (events, stream) = mpsc::channel(64);
         match self.elsewhere()? {
             None => {
-                tokio::spawn(check::run(self.0.clone(), request.into_inner(), events));
+                tokio::spawn(check::run(self.shared.clone(), request.into_inner(), events));
             }
             Some(mut active) => forward(active.check(request.into_inner()).await?.into_inner(), events),
         }
@@ -66,7 +70,7 @@ impl Control for ControlService {
         let (events, stream) = mpsc::channel(64);
         match self.elsewhere()? {
             None => {
-                tokio::spawn(switchover(self.0.clone(), request.into_inner().to, events));
+                tokio::spawn(switchover(self.shared.clone(), request.into_inner().to, events));
             }
             Some(mut active) => forward(active.switchover(request.into_inner()).await?.into_inner(), events),
         }

@@ -2,6 +2,7 @@
 
 use super::agent::AgentService;
 use super::control::ControlService;
+use super::peers::Peers;
 use super::shared::Shared;
 use anyhow::Context as _;
 use holdfast_proto::control::agent_server::AgentServer;
@@ -27,7 +28,7 @@ impl Servers {
     }
 }
 
-pub(super) async fn start(shared: &Arc<Shared>) -> anyhow::Result<Servers> {
+pub(super) async fn start(shared: &Arc<Shared>, peers: Arc<Peers>) -> anyhow::Result<Servers> {
     let socket = shared.config.socket.clone();
     let local = unix(&socket).with_context(|| format!("opening the control socket {}", socket.display()))?;
     let address = shared.node().control();
@@ -39,7 +40,10 @@ pub(super) async fn start(shared: &Arc<Shared>) -> anyhow::Result<Servers> {
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?))
         .client_ca_root(Certificate::from_pem(read(&tls.ca)?));
-    let control = ControlServer::new(ControlService(shared.clone()));
+    let control = ControlServer::new(ControlService {
+        shared: shared.clone(),
+        peers,
+    });
     let local = Server::builder()
         .add_service(control.clone())
         .add_service(AgentServer::new(AgentService(shared.clone())))

@@ -1,4 +1,5 @@
-//! Asks the peers for their status once a second, so that it is known when one goes away.
+//! Asks the peers for their status: once a second, so that it is known when one goes away, and whenever an operator
+//! asks, so that nobody is shown the state of a second ago.
 
 use super::shared::Shared;
 use anyhow::Context as _;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// How long an operator's answer waits for the peers'.
+const AT_ONCE: Duration = Duration::from_millis(400);
 const WITHIN: Duration = Duration::from_millis(1500);
 
 /// A lazily opened channel to a peer's control port, from the static address.
-pub(super) fn channel(shared: &Shared, peer: &Node) -> anyhow::Result<Channel> {
+fn channel(shared: &Shared, peer: &Node) -> anyhow::Result<Channel> {
     let tls = &shared.config.tls;
     let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
     let tls = ClientTlsConfig::new()
@@ -29,31 +32,75 @@ pub(super) fn channel(shared: &Shared, peer: &Node) -> anyhow::Result<Channel> {
     Ok(endpoint.connect_lazy())
 }
 
-pub(super) fn start(shared: &Arc<Shared>) -> anyhow::Result<()> {
-    for peer in &shared.config.cluster.nodes {
-        if peer.name != shared.node().name {
-            let client = ControlClient::new(channel(shared, peer)?);
-            tokio::spawn(ask(shared.clone(), peer.name.clone(), client));
-        }
-    }
-    Ok(())
+/// One client a peer, for the whole life of the daemon.
+pub(super) struct Peers {
+    clients: Vec<(Node, ControlClient<Channel>)>,
 }
 
-async fn ask(shared: Arc<Shared>, peer: String, mut client: ControlClient<Channel>) {
-    loop {
-        let why = match tokio::time::timeout(WITHIN, client.get_node_status(NodeStatusRequest {})).await {
-            Ok(Ok(status)) => {
-                let mut inner = shared.inner();
-                inner.peers.insert(peer.clone(), (status.into_inner(), unix_ms()));
-                inner.silent.remove(&peer);
-                None
-            }
-            Ok(Err(error)) => Some(error.message().to_owned()),
-            Err(_) => Some(format!("no answer within {} ms", WITHIN.as_millis())),
-        };
-        if let Some(why) = why {
-            shared.inner().silent.insert(peer.clone(), why);
-        }
-        tokio::time::sleep(EVERY).await;
+impl Peers {
+    pub(super) fn open(shared: &Shared) -> anyhow::Result<Self> {
+        let others = shared
+            .config
+            .cluster
+            .nodes
+            .iter()
+            .filter(|peer| peer.name != shared.node().name);
+        let clients = others.map(|peer| Ok((peer.clone(), ControlClient::new(channel(shared, peer)?))));
+        Ok(Self {
+            clients: clients.collect::<anyhow::Result<_>>()?,
+        })
     }
+
+    pub(super) fn client(&self, name: &str) -> Option<ControlClient<Channel>> {
+        let (_, client) = self.clients.iter().find(|(peer, _)| peer.name == name)?;
+        Some(client.clone())
+    }
+
+    /// Asks each peer from time to time, so that it is known when one goes away.
+    pub(super) fn watch(&self, shared: &Arc<Shared>) {
+        for (peer, client) in self.clients.clone() {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                loop {
+                    ask(&shared, &peer.name, client.clone()).await;
+                    tokio::time::sleep(EVERY).await;
+                }
+            });
+        }
+    }
+
+    /// Asks those peers that answered last time once more, for an answer that shows this moment. Whoever doesn't
+    /// answer at once stays as it was last seen.
+    pub(super) async fn refresh(&self, shared: &Arc<Shared>) {
+        let mut asked = tokio::task::JoinSet::new();
+        for (peer, client) in self.clients.clone() {
+            if !shared.inner().silent.contains_key(&peer.name) {
+                let shared = shared.clone();
+                asked.spawn(async move { ask(&shared, &peer.name, client).await });
+            }
+        }
+        // Those that are late go on by themselves and tell when they know.
+        let _ = tokio::time::timeout(AT_ONCE, async { while asked.join_next().await.is_some() {} }).await;
+        asked.detach_all();
+    }
+}
+
+async fn ask(shared: &Shared, peer: &str, mut client: ControlClient<Channel>) {
+    let asked = unix_ms();
+    let answer = tokio::time::timeout(WITHIN, client.get_node_status(NodeStatusRequest {})).await;
+    let mut inner = shared.inner();
+    // Another question's answer may have come meanwhile; it is at least as new.
+    if inner.peers.get(peer).is_some_and(|(_, heard)| *heard > asked) {
+        return;
+    }
+    let why = match answer {
+        Ok(Ok(status)) => {
+            inner.peers.insert(peer.to_owned(), (status.into_inner(), unix_ms()));
+            inner.silent.remove(peer);
+            return;
+        }
+        Ok(Err(error)) => error.message().to_owned(),
+        Err(_) => format!("no answer within {} ms", WITHIN.as_millis()),
+    };
+    inner.silent.insert(peer.to_owned(), why);
 }

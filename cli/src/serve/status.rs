@@ -159,12 +159,11 @@ pub(super) fn cluster(shared: &Shared) -> ClusterStatus {
     }
     drop(inner);
     let of = |view: &PeerView| view.status.clone().unwrap_or_default();
-    let active = nodes
-        .iter()
-        .filter(|view| view.reachable)
-        .map(of)
-        .filter(|status| matches!(status.role(), Role::Active | Role::Handover))
-        .max_by_key(|status| status.term);
+    let here = || nodes.iter().filter(|view| view.reachable).map(of);
+    // A node that hasn't heard yet of a later leader may still call itself active; its lease has run out.
+    let led = here().filter(|status| !status.leader.is_empty());
+    let newest = led.map(|status| status.term).max().unwrap_or(0);
+    let active = here().find(|status| matches!(status.role(), Role::Active | Role::Handover) && status.term >= newest);
     let vip = shared
         .config
         .vip
