@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use holdfast_config::Config;
 use holdfast_replicator::{Options, Replica};
 use shared::Shared;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,6 +29,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     tracing::info!(
         cluster = config.cluster.name,

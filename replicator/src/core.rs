@@ -113,6 +113,8 @@ pub struct Core<O: OldEntries> {
     /// Facts that peers want to know and the core doesn't.
     pub eligible: bool,
     pub store_free: u64,
+    /// This node's active role waits for the lease to come back.
+    pub suspended: bool,
     pub applied: u64,
     /// When a leader was last heard, or this node last led.
     pub leader_heard_ms: u64,
@@ -179,6 +181,7 @@ impl<O: OldEntries> Core<O> {
             transfer: None,
             eligible: true,
             store_free: 0,
+            suspended: false,
             applied: start.checkpoint.0,
             leader_heard_ms: now_ms,
             campaign_ms: 0,
@@ -226,8 +229,12 @@ impl<O: OldEntries> Core<O> {
             }
             PeerMessage::State(state) => {
                 if let Some(peer) = self.peers.get_mut(&from) {
+                    let again = peer.state.is_none_or(|known| known.boot != state.boot);
                     peer.state = Some(state);
                     peer.heard_ms = now_ms;
+                    if again {
+                        self.forget_what_is_gone(from, state.last_index);
+                    }
                 }
             }
             PeerMessage::Handover(handover) => {
@@ -457,10 +464,12 @@ impl<O: OldEntries> Core<O> {
             store_free: self.store_free,
             applied: self.applied,
             lag_bytes: 0,
+            suspended: self.suspended,
         };
         let (sent, at) = &self.state_sent;
         // What elections depend on goes out at once, the rest with the next regular state.
-        let urgent = (sent.forgetful, sent.leader, sent.eligible) != (state.forgetful, state.leader, state.eligible);
+        let elects = |of: &stream::NodeState| (of.forgetful, of.leader, of.eligible, of.suspended);
+        let urgent = elects(sent) != elects(&state);
         if urgent || self.now_ms >= at + STATE_EVERY_MS {
             for (id, peer) in &self.peers {
                 let behind = peer
@@ -567,6 +576,20 @@ impl<O: OldEntries> Core<O> {
         })
     }
 
+    /// A peer is back, and its log ends here: a disk that lost what it had synced must not count as holding it, and
+    /// gets it again. raft-rs would go on from behind that end.
+    fn forget_what_is_gone(&mut self, peer: u64, last: u64) {
+        if !self.is_leader() {
+            return;
+        }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
+            && progress.matched > last
+        {
+            progress.matched = last;
+            progress.become_probe();
+        }
+    }
+
     fn may_vote_for(&mut self, request: &Message) -> bool {
         // Whoever gives its role away has ended its lease first.
         let forced = request.context.as_ref() == b"CampaignTransfer";
@@ -580,7 +603,20 @@ impl<O: OldEntries> Core<O> {
     }
 
     fn may_campaign(&mut self) -> bool {
-        self.may_elect(self.position())
+        !self.lets_another_stand() && self.may_elect(self.position())
+    }
+
+    /// A node here has suspended its role and lacks nothing that this one has: if it wins again, its PBX goes on as
+    /// if nothing had been. It says so only during its grace, so nobody waits long for it.
+    fn lets_another_stand(&self) -> bool {
+        let own = self.position();
+        let first = |peer: &Peer| {
+            peer.heard_ms + HERE_MS >= self.now_ms
+                && peer.state.is_some_and(|state| {
+                    state.suspended && state.eligible && (state.last_term, state.last_index) >= (own.term, own.index)
+                })
+        };
+        !self.suspended && self.peers.values().any(first)
     }
 
     fn may_elect(&mut self, candidate: Position) -> bool {

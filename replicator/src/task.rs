@@ -507,6 +507,7 @@ impl Task {
                     .as_ref()
                     .is_none_or(|handover| handover.step == Step::Releasing),
         );
+        self.core.suspended = matches!(role, Role::Suspended { .. });
         if role == was {
             return;
         }

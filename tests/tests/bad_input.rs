@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -262,7 +262,6 @@ fn garbage_on_the_ports_is_survived() {
 }
 
 #[test]
-#[ignore = "fails: after ENOSPC no node is shown as active"]
 fn a_full_disk_is_said_before_anything_diverges() {
     let disks = Disks::ext4([360; 3]);
     let lab = lab(disks.options());
@@ -310,7 +309,11 @@ fn a_full_disk_is_said_before_anything_diverges() {
         let removed = start(move || fs::remove_file(file))
             .within(PATIENCE)
             .expect("unlink ends");
-        removed.unwrap_or_else(|error| panic!("removing a file on a full disk: {error}"));
+        match removed {
+            // The last one may have been refused when it was created.
+            Err(error) if number == count && error.kind() == ErrorKind::NotFound => {}
+            removed => removed.unwrap_or_else(|error| panic!("removing a file on a full disk: {error}")),
+        }
     }
     let again = wait_for("room for writing", PATIENCE, || {
         Ok(write(active.mnt().join("again"), vec![1; 1 << 20])
@@ -348,7 +351,6 @@ fn last_batch(store: &Path) -> (PathBuf, u64) {
 }
 
 #[test]
-#[ignore = "fails: a node that lost synced entries is not taken back"]
 fn a_torn_tail_of_the_log_is_cut() {
     let lab = lab(LabOptions::default());
     let active = ready(&lab);

@@ -87,13 +87,11 @@ fn expires_and_leaves_the_routes(signal: Signal) {
 }
 
 #[test]
-#[ignore = "fails: the kernel keeps the source table of the expired address, so the node speaks with it until the agent is back"]
 fn an_agent_that_is_killed_loses_the_address_and_nothing_else() {
     expires_and_leaves_the_routes(Signal::KILL);
 }
 
 #[test]
-#[ignore = "fails: as above"]
 fn an_agent_that_hangs_loses_the_address_and_nothing_else() {
     expires_and_leaves_the_routes(Signal::STOP);
 }

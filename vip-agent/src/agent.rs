@@ -150,8 +150,8 @@ impl Agent {
             (Duty::DropVip, Some(netlink)) => drop_vip(netlink).await,
             (Duty::ReadVip, Some(netlink)) => read(netlink).await,
             (Duty::Announce, Some(netlink)) => tell_network(netlink).await,
-            (Duty::SetSourceRule, Some(netlink)) => source(netlink.set_source().await, AddressEvent::SourceSet),
-            (Duty::ClearSourceRule, Some(netlink)) => source(netlink.clear_source().await, AddressEvent::SourceCleared),
+            (Duty::SetSource, Some(netlink)) => source(netlink.set_source().await, AddressEvent::SourceSet),
+            (Duty::ClearSource, Some(netlink)) => source(netlink.clear_source().await, AddressEvent::SourceCleared),
         };
         done.into_iter().map(Event::Address).collect()
     }

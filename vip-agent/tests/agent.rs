@@ -288,7 +288,7 @@ fn an_agent_that_died_adopts_what_it_left_and_one_that_is_stopped_leaves_nothing
         assert!(ended.expect("ends in time").expect("waited for").success());
         assert!(!has(VIP).await);
         assert_eq!(stage.story(), "start-first start-second stop-second stop-first ");
-        assert!(!ip("rule show").await.contains("7411"));
+        assert!(!ip("route show").await.contains(VIP));
     });
 }
 

@@ -105,6 +105,15 @@ impl SimDisk {
     }
 }
 
+impl SimDisk {
+    /// The disk is damaged: synced entries behind this one are gone.
+    pub(crate) fn lose_behind(&mut self, last: u64) {
+        let mut stable = self.stable.borrow_mut();
+        stable.entries.truncate(last as usize);
+        stable.hard_state.commit.0 = stable.hard_state.commit.0.min(last);
+    }
+}
+
 pub(crate) struct Reader(Rc<RefCell<Stable>>);
 
 impl OldEntries for Reader {

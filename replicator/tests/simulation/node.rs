@@ -134,6 +134,12 @@ impl Node {
         self.frozen_until_us = 0;
     }
 
+    /// What its store applied of the entries that are gone, it applies again when they come back.
+    pub(crate) fn lose_behind(&mut self, last: u64) {
+        self.disk.lose_behind(last);
+        self.applied = self.applied.min(last);
+    }
+
     /// Syncs all, then leaves the mark.
     pub(crate) fn stop(&mut self) {
         self.running = None;

@@ -117,6 +117,32 @@ pub(crate) fn a_forgetful_standby_and_then_the_active_one(seed: u64) {
     assert_eq!(cluster.invariants.received.lost, 0, "one node always had them");
 }
 
+/// A standby's disk loses synced entries at its crash. The two others still have them, so it gets them again.
+pub(crate) fn a_standby_that_lost_its_synced_tail(seed: u64) {
+    let mut cluster = Cluster::new(seed, calm);
+    for _ in 0..6 {
+        let patience = few_elections_us(&cluster);
+        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
+        let us = cluster.random.between(1000, SECOND);
+        cluster.run_for(us);
+        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
+        let active = cluster.serving().expect("is_recovered says so");
+        let standby = [active % 3 + 1, (active + 1) % 3 + 1][cluster.random.between(0, 2) as usize];
+        cluster.crash(standby);
+        let node = &cluster.nodes[standby as usize - 1];
+        let (applied, last) = (node.applied, node.disk.last());
+        let kept = cluster.random.between(applied.saturating_sub(3), last + 1);
+        cluster.node(standby).lose_behind(kept);
+        let us = cluster.random.between(1000, SECOND);
+        cluster.run_for(us);
+        cluster.start(standby);
+    }
+    assert!(
+        cluster.run_until(5 * SECOND, Cluster::is_recovered),
+        "the lost tail doesn't come back"
+    );
+}
+
 pub(crate) fn one_node_gone_for_good(seed: u64) {
     let mut cluster = Cluster::new(seed, Weather::drawn);
     let gone = cluster.random.between(1, 4);

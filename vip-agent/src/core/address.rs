@@ -163,7 +163,7 @@ impl Address {
             }
             AddressEvent::SourceFailed { what } => {
                 self.source = Source::Unknown;
-                let what = format!("the rule for the source address could not be changed: {what}");
+                let what = format!("the routes with the address as source could not be changed: {what}");
                 notices.raise("source", notice(now, what, "it is tried again", true));
             }
         }
@@ -255,7 +255,7 @@ impl Address {
         }
         if self.source != Source::Clear && due(self.source_at, RETRY, now) {
             self.source_at = Some(now);
-            duties.push(Duty::ClearSourceRule);
+            duties.push(Duty::ClearSource);
         }
     }
 
@@ -275,7 +275,7 @@ impl Address {
         };
         if due(self.source_at, every, now) {
             self.source_at = Some(now);
-            duties.push(Duty::SetSourceRule);
+            duties.push(Duty::SetSource);
         }
     }
 

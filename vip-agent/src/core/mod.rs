@@ -44,8 +44,8 @@ pub enum Duty {
     /// One gratuitous ARP or unsolicited NA.
     Announce,
     /// Make our rule and our table as they should be while the address is here.
-    SetSourceRule,
-    ClearSourceRule,
+    SetSource,
+    ClearSource,
     Unit {
         unit: usize,
         job: u64,

@@ -27,7 +27,7 @@ fn a_promotion_goes_address_announcement_source_units_in_order() {
     let duties = world.take();
     let add = position(&duties, |duty| *duty == Duty::AddVip);
     let announce = position(&duties, |duty| *duty == Duty::Announce);
-    let source = position(&duties, |duty| *duty == Duty::SetSourceRule);
+    let source = position(&duties, |duty| *duty == Duty::SetSource);
     let (first, second) = (position(&duties, is_start(0)), position(&duties, is_start(1)));
     assert!(add < announce && announce < source && source < first && first < second);
     assert_eq!(duties.iter().filter(|duty| **duty == Duty::Announce).count(), 5);

@@ -147,8 +147,8 @@ impl World {
                 self.read()
             }
             Duty::ReadVip => self.read(),
-            Duty::SetSourceRule => AddressEvent::SourceSet,
-            Duty::ClearSourceRule => AddressEvent::SourceCleared,
+            Duty::SetSource => AddressEvent::SourceSet,
+            Duty::ClearSource => AddressEvent::SourceCleared,
             Duty::Announce => return Vec::new(),
             Duty::Unit { unit, job, verb } => {
                 if matches!(verb, Verb::Start | Verb::Stop | Verb::Kill) {

@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use holdfast_config::Vip;
 
 pub use interface::Interface;
-pub use source::TABLE;
+pub use source::PROTOCOL;
 
 use crate::error::{Error, Result};
 

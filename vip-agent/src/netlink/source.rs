@@ -1,155 +1,137 @@
 //! The source address of what this node sends by itself while it holds the virtual address.
 //!
-//! An address that expires takes every route of the main table with it whose source it is, so the node's own routes are never
-//! changed: a rule sends locally generated traffic that has bound no source to a table of our own. There the routes of
-//! the address's interface are repeated with it as source; for all other destinations that the main table knows the
-//! search goes on there (`throw`). The kernel doesn't clear that table when the address expires, so the rule
-//! is cleared by us: at a drop, and at the start after a crash.
+//! An address that expires takes every route of the main table with it whose source it is. So each route that leaves
+//! by the address's interface gets a copy in front of it, with the address as source; the route itself stays as it
+//! is. Whatever becomes of us, the kernel lets the copies go with the address, and the node's own routes hold again.
+//! (Of IPv6 routes it only takes the source away, which comes to the same.)
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use rtnetlink::IpVersion;
-use rtnetlink::packet_route::AddressFamily;
+use futures::StreamExt as _;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, ask, list};
 use crate::error::Result;
 
-/// Number of our routing table and priority of our rule: before the main table's, after the local one's.
-pub const TABLE: u32 = 7411;
-const MAIN: u32 = 254;
+const MAIN: u8 = 254;
 
-/// Orders so that longer prefixes come first: gateways must be reachable before routes through them are added.
-type Key = (u8, Vec<u8>, u32);
+/// The protocol that marks a route as ours, as `ip route` shows it (`proto 74`). Nobody has registered it.
+pub const PROTOCOL: u8 = 74;
 
 impl Netlink {
-    /// Makes table and rule as the main table asks for now. The address must be here.
+    /// Makes the copies that the node's routes ask for now. The address must be here: the kernel takes no other source.
     pub async fn set_source(&mut self) -> Result<()> {
         let interface = self.place().await?;
-        let (mut wanted, mut present) = (BTreeMap::new(), Vec::new());
-        for route in self.routes().await? {
-            match table_of(&route) {
-                MAIN => insert(&mut wanted, self.ours(&route, interface.index)),
-                TABLE => present.push(route),
-                _ => {}
+        let main = self.main_routes().await?;
+        // The kernel lists the routes to one destination in the order in which it takes them.
+        let mut right = Vec::new();
+        let mut missing = Vec::new();
+        for (at, route) in main.iter().enumerate() {
+            if is_ours(route) || !is_first(&main[..at], route) || !leaves_by(route, interface.index) {
+                continue;
+            }
+            let Some(copy) = self.copy(route) else { continue };
+            match main[..at]
+                .iter()
+                .position(|there| is_ours(there) && is_same(there, &copy))
+            {
+                Some(there) => right.push(there),
+                None => missing.push(copy),
             }
         }
-        for route in present {
-            let same = wanted
-                .get(&key(&route))
-                .is_some_and(|ours| comparable(ours) == comparable(&route));
-            if same {
-                wanted.remove(&key(&route));
-            } else {
-                ask(
-                    "removing an outdated route of our table",
-                    self.handle.route().del(route).execute(),
-                )
-                .await?;
+        for (at, route) in main.iter().enumerate() {
+            if is_ours(route) && !right.contains(&at) {
+                self.remove(route).await?;
             }
         }
-        for route in wanted.into_values() {
-            ask(
-                "adding a route to our table",
-                self.handle.route().add(route).replace().execute(),
-            )
-            .await?;
-        }
-        if self.rules().await?.is_empty() {
-            let mut request = self.handle.rule().add();
-            *request.message_mut() = self.rule();
-            ask("adding our source rule", request.execute()).await?;
+        for copy in missing {
+            self.put_in_front(copy).await?;
         }
         Ok(())
     }
 
-    /// The rule first: without it nobody looks into the table.
+    /// Also what a crash has left behind.
     pub async fn clear_source(&mut self) -> Result<()> {
-        for rule in self.rules().await? {
-            ask("removing our source rule", self.handle.rule().del(rule).execute()).await?;
+        for route in self.main_routes().await?.iter().filter(|route| is_ours(route)) {
+            // It goes by itself together with the address, perhaps at this moment.
+            let _ = self.remove(route).await;
         }
-        for route in self.routes().await? {
-            if table_of(&route) == TABLE {
-                // IPv6 routes may go by themselves together with the address.
-                let _ = ask(
-                    "removing a route of our table",
-                    self.handle.route().del(route).execute(),
-                )
-                .await;
-            }
+        let left = self.main_routes().await?;
+        match left.iter().find(|route| is_ours(route)) {
+            None => Ok(()),
+            Some(route) => self.remove(route).await,
         }
-        Ok(())
     }
 
-    async fn routes(&self) -> Result<Vec<RouteMessage>> {
+    async fn main_routes(&self) -> Result<Vec<RouteMessage>> {
         let mut question = RouteMessage::default();
         question.header.address_family = self.family();
-        list("listing the routes", self.handle.route().get(question).execute()).await
+        let mut routes = list("listing the routes", self.handle.route().get(question).execute()).await?;
+        routes.retain(|route| route.header.table == MAIN);
+        Ok(routes)
     }
 
-    /// Our rules, leftovers of a crash included.
-    async fn rules(&self) -> Result<Vec<RuleMessage>> {
-        let version = if self.vip.is_ipv4() {
-            IpVersion::V4
-        } else {
-            IpVersion::V6
+    async fn remove(&self, route: &RouteMessage) -> Result<()> {
+        ask(
+            "removing our copy of a route",
+            self.handle.route().del(route.clone()).execute(),
+        )
+        .await
+    }
+
+    /// Neither exclusive nor as a replacement nor appended, which to the kernel means: before those that are there.
+    async fn put_in_front(&self, copy: RouteMessage) -> Result<()> {
+        let mut handle = self.handle.clone();
+        let request = async move {
+            let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(copy));
+            request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+            let mut answers = handle.request(request)?;
+            while let Some(answer) = answers.next().await {
+                if let NetlinkPayload::Error(error) = answer.payload {
+                    return Err(rtnetlink::Error::NetlinkError(error));
+                }
+            }
+            Ok(())
         };
-        let mut rules = list("listing the rules", self.handle.rule().get(version).execute()).await?;
-        rules.retain(|rule| rule.attributes.contains(&RuleAttribute::Table(TABLE)));
-        Ok(rules)
+        ask("adding our copy of a route", request).await
     }
 
-    fn rule(&self) -> RuleMessage {
-        let mut rule = RuleMessage::default();
-        rule.header.family = self.family();
-        rule.header.action = RuleAction::ToTable;
-        rule.attributes = vec![
-            RuleAttribute::Priority(TABLE),
-            RuleAttribute::Table(TABLE),
-            // Locally generated, to the kernel, comes in by the loopback interface.
-            RuleAttribute::Iifname("lo".to_owned()),
-        ];
-        if self.vip.is_ipv4() {
-            // No source bound yet. (IPv6 has no such match, nor needs it: a bound source isn't overridden by a route's.)
-            rule.header.src_len = 32;
-            rule.attributes
-                .push(RuleAttribute::Source(Ipv4Addr::UNSPECIFIED.into()));
+    /// The same route with the address as source; none where the address has nothing to do with the traffic.
+    fn copy(&self, route: &RouteMessage) -> Option<RouteMessage> {
+        if route.header.kind != RouteType::Unicast || is_link_local(route) {
+            return None;
         }
-        rule
-    }
-
-    /// What stands in our table for a route of the main one.
-    fn ours(&self, route: &RouteMessage, interface: u32) -> RouteMessage {
-        let repeated = route.header.kind == RouteType::Unicast && leaves_by(route, interface) && !is_link_local(route);
-        let mut ours = RouteMessage::default();
-        ours.header = RouteHeader {
+        let mut copy = RouteMessage::default();
+        copy.header = RouteHeader {
             address_family: self.family(),
             destination_prefix_length: route.header.destination_prefix_length,
-            protocol: RouteProtocol::Static,
-            scope: if repeated {
-                route.header.scope
-            } else {
-                RouteScope::Universe
-            },
-            kind: if repeated { RouteType::Unicast } else { RouteType::Throw },
+            tos: route.header.tos,
+            table: MAIN,
+            protocol: RouteProtocol::Other(PROTOCOL),
+            scope: route.header.scope,
+            kind: RouteType::Unicast,
             flags: route.header.flags & RouteFlags::Onlink,
             ..RouteHeader::default()
         };
-        ours.attributes = route
+        copy.attributes = route
             .attributes
             .iter()
-            .filter(|attribute| is_kept(attribute, repeated))
+            .filter(|attribute| is_kept(attribute))
             .cloned()
             .collect();
-        if repeated {
-            ours.attributes.push(RouteAttribute::PrefSource(self.vip.into()));
+        // Two IPv6 routes of one metric would share the traffic.
+        if !self.vip.is_ipv4() {
+            let metric = metric(route).checked_sub(1).filter(|metric| *metric > 0)?;
+            copy.attributes
+                .retain(|attribute| !matches!(attribute, RouteAttribute::Priority(_)));
+            copy.attributes.push(RouteAttribute::Priority(metric));
         }
-        ours.attributes.push(RouteAttribute::Table(TABLE));
-        ours
+        copy.attributes.push(RouteAttribute::PrefSource(self.vip.into()));
+        Some(copy)
     }
 
     fn family(&self) -> AddressFamily {
@@ -161,33 +143,49 @@ impl Netlink {
     }
 }
 
-/// Of two routes to one destination the one that leaves by our interface counts.
-fn insert(wanted: &mut BTreeMap<std::cmp::Reverse<Key>, RouteMessage>, route: RouteMessage) {
-    let key = key(&route);
-    let repeated = route.header.kind == RouteType::Unicast;
-    if repeated || !wanted.contains_key(&key) {
-        wanted.insert(key, route);
-    }
+fn is_ours(route: &RouteMessage) -> bool {
+    route.header.protocol == RouteProtocol::Other(PROTOCOL)
 }
 
-fn is_kept(attribute: &RouteAttribute, repeated: bool) -> bool {
-    match attribute {
-        RouteAttribute::Destination(_) | RouteAttribute::Priority(_) => true,
-        RouteAttribute::Gateway(_)
-        | RouteAttribute::Via(_)
-        | RouteAttribute::Oif(_)
-        | RouteAttribute::MultiPath(_)
-        | RouteAttribute::Metrics(_) => repeated,
-        _ => false,
-    }
+/// No route of the node's own comes before it with the same destination and metric.
+fn is_first(before: &[RouteMessage], route: &RouteMessage) -> bool {
+    !before
+        .iter()
+        .any(|other| !is_ours(other) && place(other) == place(route))
 }
 
-fn table_of(route: &RouteMessage) -> u32 {
-    let attribute = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
+fn place(route: &RouteMessage) -> (u8, Option<&RouteAddress>, u8, u32) {
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => Some(address),
         _ => None,
     });
-    attribute.unwrap_or_else(|| u32::from(route.header.table))
+    (
+        route.header.destination_prefix_length,
+        destination,
+        route.header.tos,
+        metric(route),
+    )
+}
+
+fn metric(route: &RouteMessage) -> u32 {
+    let attribute = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    attribute.unwrap_or(0)
+}
+
+fn is_kept(attribute: &RouteAttribute) -> bool {
+    matches!(
+        attribute,
+        RouteAttribute::Destination(_)
+            | RouteAttribute::Priority(_)
+            | RouteAttribute::Gateway(_)
+            | RouteAttribute::Via(_)
+            | RouteAttribute::Oif(_)
+            | RouteAttribute::MultiPath(_)
+            | RouteAttribute::Metrics(_)
+    )
 }
 
 fn leaves_by(route: &RouteMessage, interface: u32) -> bool {
@@ -202,34 +200,24 @@ fn leaves_by(route: &RouteMessage, interface: u32) -> bool {
 fn is_link_local(route: &RouteMessage) -> bool {
     route.attributes.iter().any(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet6(address)) => address.is_unicast_link_local(),
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => *address == Ipv4Addr::new(169, 254, 0, 0),
         _ => false,
     })
 }
 
-fn key(route: &RouteMessage) -> std::cmp::Reverse<Key> {
-    let (mut destination, mut priority) = (Vec::new(), 0);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address.octets().to_vec(),
-            RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = address.octets().to_vec(),
-            RouteAttribute::Priority(value) => priority = *value,
-            _ => {}
-        }
-    }
-    std::cmp::Reverse((route.header.destination_prefix_length, destination, priority))
-}
-
-/// What must be the same for a route to be left as it is: the kernel adds attributes of its own.
-fn comparable(route: &RouteMessage) -> (RouteType, Vec<String>) {
-    let unicast = route.header.kind == RouteType::Unicast;
-    let mut attributes: Vec<String> = route
-        .attributes
-        .iter()
-        .filter(|attribute| {
-            is_kept(attribute, unicast) || (unicast && matches!(attribute, RouteAttribute::PrefSource(_)))
-        })
-        .map(|attribute| format!("{attribute:?}"))
-        .collect();
-    attributes.sort();
-    (route.header.kind, attributes)
+/// The kernel adds attributes of its own.
+fn is_same(there: &RouteMessage, copy: &RouteMessage) -> bool {
+    let comparable = |route: &RouteMessage| {
+        let counts =
+            |attribute: &&RouteAttribute| is_kept(attribute) || matches!(attribute, RouteAttribute::PrefSource(_));
+        let mut attributes: Vec<String> = route
+            .attributes
+            .iter()
+            .filter(counts)
+            .map(|it| format!("{it:?}"))
+            .collect();
+        attributes.sort();
+        attributes
+    };
+    place(there) == place(copy) && comparable(there) == comparable(copy)
 }

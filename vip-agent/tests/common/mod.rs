@@ -64,7 +64,8 @@ async fn set_up() {
 }
 
 /// Runs `ip` with these arguments and returns what it says.
-pub(crate) async fn ip(arguments: &str) -> String {
+pub(crate) async fn ip(arguments: impl AsRef<str>) -> String {
+    let arguments = arguments.as_ref();
     let output = Command::new("ip")
         .args(arguments.split(' '))
         .output()
