@@ -93,7 +93,6 @@ fn a_stopped_or_dead_standby_delays_nobody() {
 }
 
 #[test]
-#[ignore = "changed and not run since"]
 fn a_write_waits_for_memory_and_an_fsync_for_the_disk() {
     let disks = Disks::ext4([700; 3]);
     let lab = lab(disks.options());

@@ -49,7 +49,6 @@ fn assert_refuses(node: &Node, words: &[&str]) {
 }
 
 #[test]
-#[ignore = "failed once on a loaded machine, not understood yet"]
 fn a_mount_point_that_is_not_free_is_refused_until_it_is() {
     let (lab, standby) = with_dead_standby();
     mounts::remove_below(&standby.mnt(), seconds(10)).unwrap();
