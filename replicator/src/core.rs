@@ -147,6 +147,8 @@ impl<O: OldEntries> Core<O> {
             max_inflight_msgs: 1024,
             check_quorum: true,
             pre_vote: true,
+            // The followers hear of a commit with the next entries, or with a heartbeat: they answer nobody before.
+            skip_bcast_commit: true,
             max_uncommitted_size: UNCOMMITTED_MAX,
             max_committed_size_per_ready: 8 << 20,
             ..raft::Config::default()

@@ -203,6 +203,11 @@ impl Sequencer {
         self.store.overlay.forget_pending();
     }
 
+    /// Requests wait for room, which applying makes.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.received.len() + self.committed.len() + self.queue.len()
     }

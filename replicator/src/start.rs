@@ -30,7 +30,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -70,11 +71,11 @@ struct Running {
     apply: JoinHandle<()>,
     fetch: Vec<JoinHandle<()>>,
     checkpoint: JoinHandle<()>,
-    ask_checkpoint: crossbeam_channel::Sender<()>,
-    to_log: crossbeam_channel::Sender<LogWork>,
+    ask_checkpoint: SyncSender<()>,
+    to_log: Sender<LogWork>,
     disk: RealDisk,
     /// Dropped at the end of an orderly stop.
-    watchdog: crossbeam_channel::Sender<()>,
+    watchdog: SyncSender<()>,
 }
 
 /// Opens the store, formatting an empty folder, and refuses one that belongs elsewhere.
@@ -204,11 +205,12 @@ impl Replica {
         let store_id = local.store_id.clone();
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (to_loop, thread_events) = mpsc::unbounded_channel();
-        let (to_log, log_work) = crossbeam_channel::unbounded();
-        let (to_apply, apply_work) = crossbeam_channel::unbounded();
+        let (to_log, log_work) = channel();
+        let (to_apply, apply_work) = channel();
         let (to_fetch, fetch_work) = crossbeam_channel::unbounded();
-        let (ask_checkpoint, asked) = crossbeam_channel::bounded(1);
+        let (ask_checkpoint, asked) = sync_channel(1);
         let apply_queued = Arc::new(AtomicU64::new(0));
+        let apply_awaited = Arc::new(AtomicBool::new(false));
         let log_used = Arc::new(AtomicU64::new(log.used()));
         let core_config = CoreConfig {
             id: local.id,
@@ -243,6 +245,7 @@ impl Replica {
             work: apply_work,
             to_loop: to_loop.clone(),
             queued: apply_queued.clone(),
+            awaited: apply_awaited.clone(),
         };
         let checkpoint_thread = CheckpointThread {
             store: store.clone(),
@@ -290,7 +293,7 @@ impl Replica {
                 move || thread.run()
             })?,
         ];
-        let (stop_watchdog, stopped) = crossbeam_channel::bounded(0);
+        let (stop_watchdog, stopped) = sync_channel(0);
         let alive_in_loop = alive.clone();
         spawn("hf-watchdog", move || watchdog(&alive, &stopped))?;
         let running = Running {
@@ -332,6 +335,7 @@ impl Replica {
                     apply: to_apply,
                     fetch: to_fetch,
                     apply_queued,
+                    apply_awaited,
                     view,
                     alive: alive_in_loop,
                 };
@@ -398,7 +402,7 @@ fn spawn_loop<F>(build: F) -> Result<JoinHandle<u64>, ReplicaError>
 where
     F: FnOnce(mpsc::Receiver<net::NetEvent>, net::ToLoop) -> Result<Task, ReplicaError> + Send + 'static,
 {
-    let (ready, started) = std::sync::mpsc::channel();
+    let (ready, started) = channel();
     let thread = move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -478,10 +482,10 @@ const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 /// A loop that stands still holds every request without a deadline: better dead, for the peers go on. Only this
 /// process's own running time counts, so a machine that was stopped as a whole isn't killed for it.
-fn watchdog(alive: &AtomicU64, stopped: &crossbeam_channel::Receiver<()>) {
+fn watchdog(alive: &AtomicU64, stopped: &Receiver<()>) {
     let mut seen = u64::MAX;
     let mut still = 0;
-    while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(WATCH_EVERY) {
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(WATCH_EVERY) {
         let now = alive.load(std::sync::atomic::Ordering::Relaxed);
         still = if now == seen { still + 1 } else { 0 };
         seen = now;

@@ -18,7 +18,6 @@ use crate::threads::log::LogWork;
 use crate::view::{Failover, PeerView, View};
 use crate::waiting::{Answer, Waiting};
 use crate::wire::PeerMessage;
-use crossbeam_channel::Sender;
 use holdfast_proto::stream;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::{Found, Part};
@@ -28,7 +27,8 @@ use holdfast_storage::log::LogReader;
 use holdfast_storage::types::{Ino, LogIndex, Term};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -51,8 +51,9 @@ pub(crate) struct Channels {
     pub(crate) net: mpsc::Receiver<NetEvent>,
     pub(crate) log: Sender<LogWork>,
     pub(crate) apply: Sender<ApplyWork>,
-    pub(crate) fetch: Sender<FetchWork>,
+    pub(crate) fetch: crossbeam_channel::Sender<FetchWork>,
     pub(crate) apply_queued: Arc<AtomicU64>,
+    pub(crate) apply_awaited: Arc<AtomicBool>,
     pub(crate) view: watch::Sender<Arc<View>>,
     /// Counts rounds of the loop, for the watchdog.
     pub(crate) alive: Arc<AtomicU64>,
@@ -127,6 +128,9 @@ impl Task {
             }
             self.drain();
             self.flush();
+            while self.must_look_again() {
+                self.flush();
+            }
         }
         self.end_role();
         self.flush();
@@ -238,8 +242,7 @@ impl Task {
                 let free = self.core.persisted(number);
                 self.send_all(free);
             }
-            ThreadEvent::Applied(index, parts) => {
-                self.core.applied_to(index);
+            ThreadEvent::Applied(parts) => {
                 for part in parts {
                     self.found(part);
                 }
@@ -409,6 +412,10 @@ impl Task {
 
     fn flush(&mut self) {
         let now = boottime_ms();
+        let applied = self.store.applied();
+        if applied.0 > self.core.applied {
+            self.core.applied_to(applied);
+        }
         let output = self.core.output();
         self.hand_out(output);
         self.step_role(now);
@@ -432,6 +439,15 @@ impl Task {
             }
         }
         self.publish(now);
+    }
+
+    /// Asks to be woken by the apply thread if something here waits for it, and says whether it has just gone on.
+    /// Otherwise its progress is seen whenever the loop turns: a wake-up for each entry would cost more than the entry.
+    fn must_look_again(&self) -> bool {
+        let waits = self.sequencer.is_full() || (self.core.is_leader() && !self.core.has_applied_own_term());
+        self.channels.apply_awaited.store(waits, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        waits && self.store.applied().0 > self.core.applied
     }
 
     fn hand_out(&mut self, output: Output) {

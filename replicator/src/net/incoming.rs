@@ -12,6 +12,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// Connections that are still greeting; more are closed unheard.
 const GREETING_MAX: usize = 32;
+/// Read from the socket, and decrypted, at once. rustls by itself asks the socket for 4 KiB at a time.
+const READ_BYTES: usize = 256 << 10;
 
 /// Serves until the loop is gone.
 pub(crate) async fn listen(listener: TcpListener, tls: Tls, local: Arc<Local>, to_loop: ToLoop) {
@@ -50,7 +52,7 @@ async fn serve(
 ) -> io::Result<()> {
     super::outgoing::tune(&stream)?;
     let greet = async {
-        let mut stream = acceptor.accept(stream).await?;
+        let mut stream = acceptor.accept(BufReader::with_capacity(READ_BYTES, stream)).await?;
         let certificates = stream.get_ref().1.peer_certificates();
         let name = certificates.and_then(|all| all.first()).and_then(node_name);
         let hello = greeting::accept(&mut stream, local, Some(name.as_deref().unwrap_or("nobody"))).await?;
@@ -69,7 +71,7 @@ async fn serve(
     {
         return Ok(());
     }
-    let mut stream = BufReader::with_capacity(256 << 10, stream);
+    let mut stream = BufReader::with_capacity(READ_BYTES, stream);
     loop {
         let (frame, payload) = match frames::read(&mut stream).await {
             Ok(read) => read,

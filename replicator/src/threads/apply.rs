@@ -1,7 +1,6 @@
 //! Applies what is committed. When it falls behind, entries are read back from the log instead of being kept in memory.
 
 use super::{ThreadEvent, ToLoop};
-use crossbeam_channel::Receiver;
 use holdfast_storage::RealStore;
 use holdfast_storage::apply::{Applier, Committed};
 use holdfast_storage::disk::real::RealDisk;
@@ -10,7 +9,8 @@ use holdfast_storage::log::LogReader;
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::types::LogIndex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::mpsc::Receiver;
 
 pub(crate) enum ApplyWork {
     Entries(Vec<Committed>),
@@ -30,6 +30,8 @@ pub(crate) struct ApplyThread {
     pub(crate) to_loop: ToLoop,
     /// Bytes handed in and not applied; the loop stops handing in entries above a bound.
     pub(crate) queued: Arc<AtomicU64>,
+    /// The loop wants to be woken; otherwise it looks by itself whenever it turns.
+    pub(crate) awaited: Arc<AtomicBool>,
 }
 
 impl ApplyThread {
@@ -94,7 +96,11 @@ impl ApplyThread {
 
     fn batch(&mut self, entries: &[Committed]) -> Result<(), StoreError> {
         let parts = self.applier.apply(entries)?;
-        let _ = self.to_loop.send(ThreadEvent::Applied(self.store.applied(), parts));
+        // Either this sees that the loop waits, or the loop, which looks after it has said so, sees what is applied.
+        fence(Ordering::SeqCst);
+        if !parts.is_empty() || self.awaited.load(Ordering::Relaxed) {
+            let _ = self.to_loop.send(ThreadEvent::Applied(parts));
+        }
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 use super::die;
 use super::log::LogWork;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use holdfast_storage::{RealStore, checkpoint};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -2,13 +2,13 @@
 
 use super::{ThreadEvent, ToLoop, die};
 use crate::core::Persist;
-use crossbeam_channel::{Receiver, Sender};
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::log::{HardState, Log, LogEntry, LogError};
 use holdfast_storage::types::LogIndex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 pub(crate) enum LogWork {
     Persist(Persist),
@@ -26,7 +26,7 @@ pub(crate) struct LogThread {
     pub(crate) work: Receiver<LogWork>,
     pub(crate) to_loop: ToLoop,
     /// Asks for a checkpoint, since the log has no room left.
-    pub(crate) need_checkpoint: Sender<()>,
+    pub(crate) need_checkpoint: SyncSender<()>,
     /// Bytes of the log in use, for whoever paces checkpoints.
     pub(crate) used: Arc<AtomicU64>,
     pub(crate) ended: bool,

@@ -9,14 +9,14 @@ use crate::api::Request;
 use crate::error::ReplicaError;
 use crate::memory_log::Wanted;
 use holdfast_storage::check::Part;
-use holdfast_storage::types::LogIndex;
 use raft::eraftpb::Entry;
 
 /// What a thread tells the loop.
 pub(crate) enum ThreadEvent {
     /// Everything up to the `Persist` of this number is on stable storage.
     Persisted(u64),
-    Applied(LogIndex, Vec<Part>),
+    /// Something was applied; with what checks among it have found.
+    Applied(Vec<Part>),
     /// An entry couldn't be applied: this node halts with status alive.
     Halted(String),
     Fetched(Wanted, Result<Vec<Entry>, String>),

@@ -3,13 +3,11 @@
 //! Errors are returned as they are, those of a sync too: after one, what the page cache says is no longer known
 //! to be on disk, and the caller ends the process.
 
-mod ring;
-
 use super::{Disk, DiskFile, OpenHow, Space};
 use rustix::fs::FallocateFlags;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -141,13 +139,22 @@ impl DiskFile for RealFile {
     }
 
     fn write_synced(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        match ring::write_synced(&self.file, data, offset) {
-            Some(done) => done,
-            None => {
-                self.write_at(data, offset)?;
-                self.sync_data()
+        let mut done = 0;
+        while done < data.len() {
+            let rest = [IoSlice::new(&data[done..])];
+            match rustix::io::pwritev2(&self.file, &rest, offset + done as u64, ReadWriteFlags::DSYNC) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                // A file system that can't write and sync in one call.
+                Err(Errno::OPNOTSUPP) => {
+                    self.write_at(&data[done..], offset + done as u64)?;
+                    return self.sync_data();
+                }
+                Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
