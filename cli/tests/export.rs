@@ -8,6 +8,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use holdfast_storage::apply::{Applier, Committed};
+use holdfast_storage::disk::aligned::AlignedBuf;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::effects::{Effect, Entry};
 use holdfast_storage::identity::Identity;
@@ -320,7 +321,11 @@ fn after_a_crash_the_committed_entries_are_redone_and_later_ones_left_out() {
     node.write(file, 100, vec![b'b'; 50]);
     node.append(4);
     // Written to the data file, but lost with the memory of the metadata store.
-    node.opened.store.data.write(file, &[b'a'; 3000], 0).unwrap();
+    node.opened
+        .store
+        .data
+        .write(file, &[b'a'; 3000], 0, &mut AlignedBuf::default())
+        .unwrap();
     node.create(Ino::ROOT, "unknown", libc::S_IFREG | 0o644, 0, "");
     node.append(4);
     let (folder, (code, said, complaint)) = node.export();

@@ -244,7 +244,7 @@ impl<O: OldEntries> Core<O> {
                     peer.handover = Some(handover);
                 }
             }
-            PeerMessage::CheckPart(_) => {}
+            PeerMessage::CheckPart(_) | PeerMessage::SyncNow => {}
         }
     }
 
@@ -300,8 +300,19 @@ impl<O: OldEntries> Core<O> {
         if index.0 > self.node.raft.raft_log.applied() {
             self.node.advance_apply_to(index.0);
         }
-        let durable = self.durable();
-        self.node.mut_store().release(index.0.min(durable));
+        let (durable, spread) = (self.durable(), self.spread());
+        self.node.mut_store().release(index.0.min(durable), spread);
+    }
+
+    /// Every peer that answers this leader holds the entries up to here; to a follower all others are the leader's care.
+    fn spread(&self) -> u64 {
+        let peers = self.node.raft.prs().iter();
+        let answering =
+            peers.filter(|(id, progress)| self.is_leader() && **id != self.config.id && progress.recent_active);
+        answering
+            .map(|(_, progress)| progress.matched)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     /// What `Output::fetch` asked for was read.

@@ -48,9 +48,12 @@ pub fn from_raft(entry: &Entry) -> LogEntry {
     }
 }
 
-/// Bytes of a catch-up read; and of all entries kept in memory behind what is applied.
+/// Bytes of a catch-up read.
 const FETCH_BYTES: usize = 4 << 20;
-const KEEP_BYTES: usize = 24 << 20;
+/// Bytes of applied entries kept in memory: for peers that are a little behind, and of those that no peer lacks. Few,
+/// for memory that is used again at once is still in the processor's cache.
+const KEEP_FOR_PEERS: usize = 24 << 20;
+const KEEP: usize = 512 << 10;
 
 pub struct MemoryLog<O> {
     old: O,
@@ -120,9 +123,10 @@ impl<O: OldEntries> MemoryLog<O> {
         }
     }
 
-    /// Entries up to `index` are on disk and applied: memory keeps only as many of them as fit.
-    pub fn release(&mut self, index: u64) {
-        while self.bytes > KEEP_BYTES && self.first <= index && !self.entries.is_empty() {
+    /// Entries up to `index` are on disk and applied, those up to `spread` on the peers that are here as well.
+    pub fn release(&mut self, index: u64, spread: u64) {
+        let most = |first| if first <= spread { KEEP } else { KEEP_FOR_PEERS };
+        while self.first <= index && self.bytes > most(self.first) && !self.entries.is_empty() {
             self.bytes -= self.entries.pop_front().as_ref().map_or(0, size);
             self.first += 1;
         }

@@ -2,6 +2,7 @@
 //! caller when its condition holds. Owned by the loop; does no I/O.
 
 use crate::api::{Failure, Request, Scope, Wait};
+use crate::urgency::Urgency;
 use crate::waiting::{Answer, Waiting};
 use holdfast_storage::RealStore;
 use holdfast_storage::effects::{Effect, Entry};
@@ -38,6 +39,7 @@ pub(crate) struct Sequencer {
     /// Last index that changed any name.
     names: u64,
     newest: Time,
+    pub(crate) urgency: Urgency,
     /// No room for more on this node or on the better standby.
     pub(crate) full: bool,
     /// Changes acknowledged since the start of this role; the first of them ends a failover.
@@ -54,6 +56,7 @@ impl Sequencer {
             files: HashMap::new(),
             names: 0,
             newest: Time::default(),
+            urgency: Urgency::default(),
             full: false,
             acknowledged: 0,
         }
@@ -143,6 +146,7 @@ impl Sequencer {
                 && let Some(ino) = holdfast_storage::key::owner(key)
             {
                 self.files.insert(ino, index.0);
+                self.urgency.changed(ino);
             }
         }
     }
@@ -153,18 +157,21 @@ impl Sequencer {
         match request.wait {
             Wait::Sequenced => answer(Ok(())),
             Wait::Received => self.received.push(index.0, request.deadline_ms, answer),
-            Wait::Committed => self
-                .committed
-                .push(index.0.max(self.names), request.deadline_ms, answer),
+            Wait::Committed => {
+                self.urgency.now();
+                self.committed
+                    .push(index.0.max(self.names), request.deadline_ms, answer);
+            }
         }
     }
 
     /// Answers when everything that the scope covers, as of now, is durable on a majority.
     pub(crate) fn sync(&mut self, scope: Scope, last: u64, deadline_ms: u64, answer: Answer) {
-        let index = match scope {
-            Scope::All => last,
-            Scope::File(ino) => self.files.get(&ino).copied().unwrap_or(0).max(self.names),
+        let (index, file) = match scope {
+            Scope::All => (last, None),
+            Scope::File(ino) => (self.files.get(&ino).copied().unwrap_or(0).max(self.names), Some(ino)),
         };
+        self.urgency.synced(file);
         self.committed.push(index, deadline_ms, answer);
     }
 

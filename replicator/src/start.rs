@@ -4,6 +4,7 @@ use crate::clock::boottime_ms;
 use crate::core::{Core, CoreConfig, CoreStart};
 use crate::error::ReplicaError;
 use crate::gate::Gate;
+use crate::gather::Gather;
 use crate::handle::Handle;
 use crate::net::tls::Tls;
 use crate::net::{self, Local, Outgoing};
@@ -261,6 +262,7 @@ impl Replica {
             to_loop: to_loop.clone(),
         };
         let gate = Arc::new(Gate::default());
+        let stable = recovered.hard_state;
         let (view, shown) = watch::channel(Arc::new(first_view(&recovered, checkpoint)));
         let alive = Arc::new(AtomicU64::new(0));
         let handle = Handle {
@@ -349,6 +351,7 @@ impl Replica {
                     outgoing,
                     gate,
                     pins,
+                    gather: Gather::new(&stable),
                     state: State::default(),
                 })
             })?,

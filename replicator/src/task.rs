@@ -6,6 +6,7 @@ use crate::api::{Failure, Request};
 use crate::clock::{boottime_ms, wall};
 use crate::core::{Core, Output};
 use crate::gate::Gate;
+use crate::gather::Gather;
 use crate::handle::{AgentFacts, Command};
 use crate::handover::{HandOver, RELEASE_MAX_MS, Step};
 use crate::net::{NetEvent, Outgoing};
@@ -81,6 +82,7 @@ pub(crate) struct Task {
     pub(crate) outgoing: BTreeMap<u64, Outgoing>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) pins: crate::pins::Pins,
+    pub(crate) gather: Gather,
     pub(crate) state: State,
 }
 
@@ -100,6 +102,10 @@ pub(crate) struct State {
     checks: HashMap<u64, mpsc::UnboundedSender<(u64, Part)>>,
     next_check: u64,
     own_before: u64,
+    /// The active node asks for a sync.
+    sync_now: bool,
+    /// As the active node: up to here a sync was asked for.
+    sync_asked: u64,
     behind_since_ms: Option<u64>,
     space: holdfast_storage::disk::Space,
     ticks: u64,
@@ -119,12 +125,14 @@ impl Task {
         // Never in bursts: a follower would answer a heartbeat and then time out within a millisecond.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.state.stopping {
+            let left = self.gather.left_ms(boottime_ms());
             tokio::select! {
                 biased;
                 _ = ticks.tick() => self.tick(),
                 Some(event) = self.channels.threads.recv() => self.thread(event),
                 Some(event) = self.channels.net.recv() => self.net(event),
                 Some(command) = self.channels.commands.recv() => self.command(command),
+                () = tokio::time::sleep(Duration::from_millis(left.unwrap_or(0))), if left.is_some() => {}
             }
             self.drain();
             self.flush();
@@ -134,6 +142,7 @@ impl Task {
         }
         self.end_role();
         self.flush();
+        let _ = self.channels.log.send(LogWork::Persist(self.gather.rest()));
         self.core.last()
     }
 
@@ -276,6 +285,7 @@ impl Task {
                 }
                 match message {
                     PeerMessage::CheckPart(part) => self.peer_found(from, part),
+                    PeerMessage::SyncNow => self.state.sync_now = true,
                     message => self.core.message(from, message, now),
                 }
             }
@@ -431,6 +441,7 @@ impl Task {
         // What was proposed just now goes out in the same round.
         let output = self.core.output();
         self.hand_out(output);
+        self.hurry();
         if self.gate.may_answer(boottime_ms()) {
             let before = self.sequencer.acknowledged;
             self.sequencer.progress(self.core.received(), self.core.committed());
@@ -450,9 +461,26 @@ impl Task {
         waits && self.store.applied().0 > self.core.applied
     }
 
+    /// Has synced what somebody waits for; the rest follows within milliseconds by itself.
+    fn hurry(&mut self) {
+        let mut now = std::mem::take(&mut self.state.sync_now);
+        if self.sequencer.urgency.take() && self.core.is_leader() && self.core.last() > self.state.sync_asked {
+            now = true;
+            self.state.sync_asked = self.core.last();
+            let peers = self.outgoing.keys().map(|peer| (*peer, PeerMessage::SyncNow));
+            self.send_all(peers.collect());
+        }
+        if now {
+            self.gather.hurry();
+        }
+        if let Some(persists) = self.gather.due(boottime_ms()) {
+            let _ = self.channels.log.send(LogWork::Persist(persists));
+        }
+    }
+
     fn hand_out(&mut self, output: Output) {
         for persist in output.persist {
-            let _ = self.channels.log.send(LogWork::Persist(persist));
+            self.gather.push(persist, boottime_ms());
         }
         self.send_all(output.send);
         self.hand_to_apply(output.committed);
@@ -560,6 +588,7 @@ impl Task {
             ..Failover::default()
         });
         self.sequencer.end();
+        self.state.sync_asked = 0;
         tracing::info!(term, "elected; bringing the file system up");
         let root = self.store.inode(Ino::ROOT);
         if let Err(holdfast_storage::store::ReadError::Refused(_)) = root {
@@ -569,6 +598,7 @@ impl Task {
             };
             if let Some(index) = self.core.propose(entry.encode()) {
                 self.store.overlay.sequence(index, &entry.effects);
+                self.sequencer.urgency.now();
             }
         }
     }
@@ -680,6 +710,7 @@ impl Task {
                 }
             }
             Step::Flushing => {
+                self.sequencer.urgency.now();
                 // Their answers may still be given: the lease runs. Then nothing is left that a transfer could lose.
                 self.sequencer.progress(self.core.received(), self.core.committed());
                 if self.core.committed() == self.core.last() {
@@ -740,6 +771,7 @@ impl Task {
             .propose(entry.encode())
             .ok_or("the log takes no more entries just now")?;
         self.store.overlay.sequence(index, &entry.effects);
+        self.sequencer.urgency.now();
         self.state.checks.insert(id, parts);
         Ok(index.0)
     }

@@ -12,6 +12,7 @@ pub enum PeerMessage {
     State(stream::NodeState),
     Handover(stream::Handover),
     CheckPart(stream::CheckPart),
+    SyncNow,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +69,7 @@ pub fn encode(message: &PeerMessage) -> (stream::Frame, Vec<Bytes>) {
         PeerMessage::State(state) => (Body::State(*state), vec![]),
         PeerMessage::Handover(handover) => (Body::Handover(handover.clone()), vec![]),
         PeerMessage::CheckPart(part) => (Body::CheckPart(part.clone()), vec![]),
+        PeerMessage::SyncNow => (Body::SyncNow(stream::SyncNow {}), vec![]),
     };
     (stream::Frame { body: Some(body) }, payload)
 }
@@ -119,6 +121,7 @@ pub fn decode(frame: stream::Frame, payload: Bytes) -> Result<PeerMessage, BadFr
         Body::State(state) => PeerMessage::State(state),
         Body::Handover(handover) => PeerMessage::Handover(handover),
         Body::CheckPart(part) => PeerMessage::CheckPart(part),
+        Body::SyncNow(_) => PeerMessage::SyncNow,
         Body::Hello(_) => return Err(BadFrame::Unexpected("a second greeting")),
         Body::Refused(_) => return Err(BadFrame::Unexpected("a refusal after the greeting")),
     })

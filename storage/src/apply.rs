@@ -7,6 +7,7 @@
 use crate::check::{self, Part};
 use crate::data::sums::{self, Working};
 use crate::disk::Disk;
+use crate::disk::aligned::AlignedBuf;
 use crate::effects::{Effect, Entry};
 use crate::error::StoreError;
 use crate::key;
@@ -35,6 +36,7 @@ pub struct Applier<D: Disk, M: Meta> {
     /// torn until redo has passed them, so an old block that doesn't fit its checksum is no sign of rot.
     redo_until: LogIndex,
     block: Vec<u8>,
+    large: AlignedBuf,
 }
 
 impl<D: Disk, M: Meta> Applier<D, M> {
@@ -45,6 +47,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             changes: Vec::new(),
             redo_until,
             block: vec![0; BLOCK as usize],
+            large: AlignedBuf::default(),
         }
     }
 
@@ -146,7 +149,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             at += len;
         }
         // After the checks of the old blocks, which read what stands there now.
-        self.store.data.write(ino, data, offset)
+        self.store.data.write(ino, data, offset, &mut self.large)
     }
 
     /// Checksum of a block after `part` was laid over it; the old block is verified first, so that rot isn't laundered.

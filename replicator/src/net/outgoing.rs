@@ -23,6 +23,8 @@ const SILENT_MAX: Duration = Duration::from_secs(3);
 /// Bytes of messages that wait for the socket.
 const QUEUE_BYTES: usize = 48 << 20;
 const QUEUE_MESSAGES: usize = 8192;
+/// Encrypted before the socket gets it: large writes wake the peer less often.
+const WRITE_BYTES: usize = 256 << 10;
 
 /// The loop's end of it.
 pub(crate) struct Outgoing {
@@ -43,6 +45,7 @@ impl Outgoing {
             messages,
             bytes: bytes.clone(),
             up: up.clone(),
+            batch: Batch::default(),
         };
         tokio::task::spawn_local(link.run());
         Self { queue, bytes, up }
@@ -90,6 +93,7 @@ struct Link {
     messages: mpsc::Receiver<PeerMessage>,
     bytes: Rc<Cell<usize>>,
     up: Rc<Cell<bool>>,
+    batch: Batch,
 }
 
 impl Link {
@@ -115,6 +119,7 @@ impl Link {
             };
             // What was meant for the connection that broke is stale.
             while self.messages.try_recv().is_ok() {}
+            self.batch = Batch::default();
             self.bytes.set(0);
             if self
                 .to_loop
@@ -144,6 +149,7 @@ impl Link {
         tune(&stream)?;
         let name = ServerName::try_from(self.remote.name.clone()).map_err(super::frames::invalid)?;
         let mut stream = self.connector.connect(name, stream).await?;
+        stream.get_mut().1.set_buffer_limit(Some(WRITE_BYTES));
         let hello = greeting::open(&mut stream, &self.local, &self.remote.name).await?;
         let _ = self
             .to_loop
@@ -176,14 +182,13 @@ impl Link {
 
     /// Writes all that is queued, then flushes once.
     async fn write(&mut self, stream: &mut (impl AsyncWrite + Unpin), first: PeerMessage) -> io::Result<()> {
-        let mut batch = Batch::default();
         let mut next = Some(first);
         while let Some(message) = next {
             self.bytes.set(self.bytes.get().saturating_sub(size(&message)));
             let (frame, payload) = wire::encode(&message);
-            batch.put(stream, &frame, &payload).await?;
+            self.batch.put(stream, &frame, &payload).await?;
             next = self.messages.try_recv().ok();
         }
-        batch.flush(stream).await
+        self.batch.flush(stream).await
     }
 }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 pub(crate) enum LogWork {
-    Persist(Persist),
+    /// In order; synced together as far as that goes.
+    Persist(Vec<Persist>),
     /// Everything up to here is checkpointed.
     Trim(LogIndex),
     /// Nothing more will come.
@@ -96,7 +97,7 @@ impl LogThread {
     fn take(&mut self, work: LogWork, waiting: &mut VecDeque<Persist>) {
         match work {
             LogWork::Trim(index) => self.log.trim(index),
-            LogWork::Persist(persist) => waiting.push_back(persist),
+            LogWork::Persist(persists) => waiting.extend(persists),
             LogWork::End => self.ended = true,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod sums;
 
+use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
 use crate::types::{BLOCK, Ino};
@@ -17,6 +18,8 @@ const FOLDERS: u64 = 256;
 const OPEN_SHARDS: u64 = 16;
 /// Open files kept in each shard.
 const OPEN_EACH: usize = 64;
+/// From this length on a write goes around the page cache.
+const LARGE: usize = 256 << 10;
 /// With more dirty files than this a checkpoint syncs the whole file system at once.
 const SYNC_ONE_BY_ONE: usize = 64;
 
@@ -142,12 +145,35 @@ impl<D: Disk> DataFiles<D> {
         Ok(())
     }
 
-    pub fn write(&self, ino: Ino, data: &[u8], offset: u64) -> Result<(), StoreError> {
+    /// `scratch` is memory for large writes, kept by the caller for the next one.
+    pub fn write(&self, ino: Ino, data: &[u8], offset: u64, scratch: &mut AlignedBuf) -> Result<(), StoreError> {
         let file = self.file(ino, true)?.expect("made if it wasn't there");
-        file.write_at(data, offset)
-            .map_err(StoreError::disk("writing", &path(ino)))?;
+        let (head, large, tail) = split(data, offset);
+        let (large_at, tail_at) = (offset + head.len() as u64, offset + (head.len() + large.len()) as u64);
+        let written = file
+            .write_at(head, offset)
+            .and_then(|()| self.write_around_cache(ino, large, large_at, scratch))
+            .and_then(|()| file.write_at(tail, tail_at));
+        written.map_err(StoreError::disk("writing", &path(ino)))?;
         self.changed(ino);
         Ok(())
+    }
+
+    /// Nobody reads a large write again soon from here: on the active node it is in the mount's cache, and a standby
+    /// serves nobody. Filling pages of the page cache with it costs more than hashing it does.
+    fn write_around_cache(&self, ino: Ino, data: &[u8], offset: u64, scratch: &mut AlignedBuf) -> std::io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        scratch.grow(data.len());
+        scratch[..data.len()].copy_from_slice(data);
+        let how = OpenHow {
+            create: false,
+            direct: true,
+        };
+        self.disk
+            .open(&path(ino), how)?
+            .write_at(&scratch[..data.len()], offset)
     }
 
     /// Cuts the file at `len`; one that is shorter stays as it is, since what lies beyond its end reads as zeros.
@@ -231,6 +257,17 @@ impl<D: Disk> DataFiles<D> {
     pub fn disk(&self) -> &D {
         &self.disk
     }
+}
+
+/// What lies before the whole blocks of a write, those if they are many, and what lies behind them.
+fn split(data: &[u8], offset: u64) -> (&[u8], &[u8], &[u8]) {
+    let head = (offset.next_multiple_of(BLOCK) - offset).min(data.len() as u64) as usize;
+    let (head, rest) = data.split_at(head);
+    let (whole, tail) = rest.split_at(rest.len() - rest.len() % BLOCK as usize);
+    if whole.len() < LARGE {
+        return (data, &[], &[]);
+    }
+    (head, whole, tail)
 }
 
 /// The whole blocks that a byte range touches: first block and one past the last.
