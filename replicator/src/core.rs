@@ -317,9 +317,9 @@ impl<O: OldEntries> Core<O> {
 
     /// What `Output::fetch` asked for was read.
     pub fn fetched(&mut self, wanted: Wanted, entries: Vec<Entry>) {
-        self.node.mut_store().put_fetched(entries);
+        self.node.mut_store().put_fetched(wanted.low, entries);
         self.node.on_entries_fetched(wanted.context);
-        self.node.mut_store().put_fetched(Vec::new());
+        self.node.mut_store().end_fetched();
     }
 
     /// Appends an entry to the log if this node leads and has room. The index is Raft's own answer; nothing

@@ -79,6 +79,7 @@ mod tests {
             entries: vec![LogEntry {
                 index: LogIndex(number),
                 term: Term(1),
+                kind: 0,
                 data: vec![1; len].into(),
             }],
         }

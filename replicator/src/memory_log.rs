@@ -5,7 +5,7 @@ use holdfast_storage::types::{LogIndex, Term};
 use raft::eraftpb::{self, ConfState, Entry, EntryType, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Entries on disk, for those that are no longer in memory.
 pub trait OldEntries {
@@ -65,6 +65,8 @@ pub struct MemoryLog<O> {
     bytes: usize,
     /// What a peer that is far behind needs and isn't in memory; to be read off the loop.
     wanted: RefCell<Vec<Wanted>>,
+    /// First indexes of what is wanted and being read: raft-rs asks anew at each proposal.
+    reading: RefCell<BTreeSet<u64>>,
     /// Read for a peer, until it has been sent.
     fetched: RefCell<Vec<Entry>>,
 }
@@ -92,6 +94,7 @@ impl<O: OldEntries> MemoryLog<O> {
             first: last.0 + 1,
             bytes: 0,
             wanted: RefCell::default(),
+            reading: RefCell::default(),
             fetched: RefCell::default(),
         }
     }
@@ -148,8 +151,14 @@ impl<O: OldEntries> MemoryLog<O> {
         self.wanted.take()
     }
 
-    pub fn put_fetched(&mut self, entries: Vec<Entry>) {
+    /// What was read from `low` on, or nothing if it couldn't be; taken by `entries` before `end_fetched`.
+    pub fn put_fetched(&mut self, low: u64, entries: Vec<Entry>) {
+        self.reading.get_mut().remove(&low);
         self.fetched.replace(entries);
+    }
+
+    pub fn end_fetched(&mut self) {
+        self.fetched.get_mut().clear();
     }
 
     fn read(&self, low: u64, high: u64, max_bytes: usize) -> raft::Result<Vec<Entry>> {
@@ -204,11 +213,14 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
                 taken.retain(|entry| entry.index < high);
                 return Ok(taken);
             }
-            self.wanted.borrow_mut().push(Wanted {
-                low,
-                high: high.min(self.first),
-                context,
-            });
+            // Another peer that wants the same asks again with its next answer.
+            if self.reading.borrow_mut().insert(low) {
+                self.wanted.borrow_mut().push(Wanted {
+                    low,
+                    high: high.min(self.first),
+                    context,
+                });
+            }
             return Err(Error::Store(StorageError::LogTemporarilyUnavailable));
         }
         let from = (low - self.first) as usize;

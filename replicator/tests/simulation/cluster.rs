@@ -48,6 +48,9 @@ impl Timers {
     }
 }
 
+/// One a peer, and a few that a change of mind has left over.
+const FETCHES_MAX: u32 = 8;
+
 enum Event {
     Tick,
     Arrived { from: u64, message: PeerMessage },
@@ -302,6 +305,7 @@ impl Cluster {
                 node.applied = node.applied.max(index);
             }
             Event::Fetched { wanted } => {
+                running.fetching -= 1;
                 let entries = memory_log::fetch(&node.disk.reader(), wanted.low, wanted.high).unwrap_or_default();
                 running.core.fetched(wanted, entries);
             }
@@ -368,6 +372,10 @@ impl Cluster {
         self.send_all(id, output.send);
         self.begin_sync(id);
         for wanted in output.fetch {
+            if let Some(running) = &mut self.node(id).running {
+                running.fetching += 1;
+                assert!(running.fetching <= FETCHES_MAX, "reads of old entries pile up");
+            }
             let at = now_us + self.random.between(100, 20_000);
             self.schedule(at, id, Event::Fetched { wanted });
         }

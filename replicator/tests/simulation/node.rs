@@ -51,6 +51,8 @@ pub(crate) struct Running {
     pub(crate) handed: u64,
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) syncing: bool,
+    /// Reads of old entries under way.
+    pub(crate) fetching: u32,
     pub(crate) ticks: u64,
     /// Its store had never seen a term when it started.
     pub(crate) fresh: bool,
@@ -122,6 +124,7 @@ impl Node {
             handed: checkpoint,
             waiting: Vec::new(),
             syncing: false,
+            fetching: 0,
             ticks: 0,
             fresh: hard_state.term.0 == 0,
             committed: 0,

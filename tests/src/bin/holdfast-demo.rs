@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use holdfast_tests::clock::pause;
-use holdfast_tests::demo::{run, sampler, service::Service};
+use holdfast_tests::demo::{run, sampler, service::Service, soak};
 use holdfast_tests::lab::{take_down::take_down, temporary_folder};
 
 /// A cluster on this machine, a PBX stand-in on it, a crash, a cut and a planned switch; then everything that was
@@ -22,6 +22,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Part {
+    /// The same load under random crashes, cuts, pauses and switches, as long as you like.
+    Soak {
+        /// How long faults go on.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Draws the same faults again (their effects depend on the machine's pace).
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// What vip-agent calls for the demo's PBX; not for people.
     #[command(subcommand, hide = true)]
     Unit(Service),
@@ -37,7 +46,11 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().part {
         Some(Part::Unit(service)) => service.run(),
         Some(Part::Watch { dir }) => sampler::watch(&dir).map(|()| true),
-        None => demo(),
+        Some(Part::Soak { minutes, seed }) => {
+            let seed = seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+            within_a_lab(|dir| soak::run(dir, Duration::from_secs(minutes * 60), seed, &INTERRUPTED))
+        }
+        None => within_a_lab(|dir| run::run(dir, &INTERRUPTED)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -53,11 +66,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo() -> Result<bool> {
+fn within_a_lab(course: impl FnOnce(&Path) -> Result<bool>) -> Result<bool> {
     run::preflight()?;
     let dir = temporary_folder()?;
     clean_up_at_signals(dir.clone())?;
-    let outcome = run::run(&dir, &INTERRUPTED);
+    let outcome = course(&dir);
     if !INTERRUPTED.load(Ordering::Relaxed) {
         remove_folder(&dir);
     }

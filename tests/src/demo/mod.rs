@@ -8,5 +8,6 @@ pub mod report;
 pub mod run;
 pub mod sampler;
 pub mod service;
+pub mod soak;
 pub mod unit;
 pub mod verify;

@@ -80,7 +80,7 @@ pub fn table(faults: &[Fault], acks: &[Ack]) -> String {
 }
 
 /// The findings, a line each, and the verdict.
-pub fn verdict(findings: &[Finding]) -> (String, bool) {
+pub fn verdict(findings: &[Finding], faults: &str) -> (String, bool) {
     let mut out = String::new();
     for finding in findings {
         out += &format!(
@@ -90,10 +90,12 @@ pub fn verdict(findings: &[Finding]) -> (String, bool) {
         );
     }
     let good = findings.iter().all(|finding| finding.holds);
-    out += if good {
-        "\nVerdict: through a crash, a cut and a planned switch nothing that was acknowledged was lost, and there was one writer and one address at any time.\n"
+    out += &if good {
+        format!(
+            "\nVerdict: through {faults} nothing that was acknowledged was lost, and there was one writer and one address at any time.\n"
+        )
     } else {
-        "\nVerdict: a promise was broken; see what failed above.\n"
+        "\nVerdict: a promise was broken; see what failed above.\n".to_owned()
     };
     (out, good)
 }

@@ -64,7 +64,8 @@ pub fn run(dir: &Path, interrupted: &AtomicBool) -> Result<bool> {
 
 impl Demo {
     fn course(&self) -> Result<bool> {
-        self.prepare_database()?;
+        self.say("waiting for PostgreSQL to be made on the mount and to answer through the VIP");
+        prepare_database(&self.lab, &self.place)?;
         let watcher = Watcher::start(self.lab.dir())?;
         let client = Client::start(self.place.clone());
         self.say("a client outside commits through the VIP; 50 calls are recorded; a log is written");
@@ -78,19 +79,9 @@ impl Demo {
         findings.extend(verify::files(&self.lab, &active));
         findings.push(verify::replicas(&self.lab));
         findings.extend(verify::one_writer(&seen));
-        let (sentences, good) = verdict(&findings);
+        let (sentences, good) = verdict(&findings, "a crash, a cut and a planned switch");
         println!("\n{}\n{sentences}", table(&faults, &acks));
         Ok(good)
-    }
-
-    fn prepare_database(&self) -> Result<()> {
-        self.say("waiting for PostgreSQL to be made on the mount and to answer through the VIP");
-        wait_for("PostgreSQL behind the VIP", FIRST_START_LIMIT, || {
-            let mut create = psql(&self.place)?;
-            create.args(["-c", "CREATE TABLE IF NOT EXISTS demo (number bigint PRIMARY KEY)"]);
-            run_ok(&mut create, Duration::from_secs(10)).map(Some)
-        })?;
-        self.lab.wait_all_up_to_date(CATCH_UP_LIMIT)
     }
 
     /// SIGKILL to everything on the active node.
@@ -181,7 +172,17 @@ impl Demo {
     }
 }
 
-fn say(began: Instant, what: &str) {
+/// Waits for PostgreSQL to be made on the mount and to answer through the VIP.
+pub fn prepare_database(lab: &Lab, place: &Place) -> Result<()> {
+    wait_for("PostgreSQL behind the VIP", FIRST_START_LIMIT, || {
+        let mut create = psql(place)?;
+        create.args(["-c", "CREATE TABLE IF NOT EXISTS demo (number bigint PRIMARY KEY)"]);
+        run_ok(&mut create, Duration::from_secs(10)).map(Some)
+    })?;
+    lab.wait_all_up_to_date(CATCH_UP_LIMIT)
+}
+
+pub fn say(began: Instant, what: &str) {
     println!("[{:6.1} s] {what}", began.elapsed().as_secs_f64());
 }
 
