@@ -3,7 +3,11 @@
 //! One owner steps it: the daemon's loop or the simulator. Events come in, `Output` comes out. The order
 //! "persist, then send" is kept here: what must follow a sync is held until `persisted` says that it is done.
 
-use crate::forgetful::{Forgetful, Permission, Position};
+mod election;
+mod facts;
+mod sound;
+
+use crate::forgetful::Forgetful;
 use crate::lease::Lease;
 use crate::memory_log::{MemoryLog, OldEntries, Wanted, from_raft};
 use crate::wire::{PeerMessage, RaftMessage, travels};
@@ -547,48 +551,6 @@ impl<O: OldEntries> Core<O> {
         }
     }
 
-    /// What a healthy peer may say. raft-rs takes the rest at its word, or panics.
-    fn is_sound(&self, message: &Message) -> bool {
-        let log = &self.node.raft.raft_log;
-        let current = message.term == self.term();
-        // Term 0 means "from this node itself" to raft-rs; snapshots are never asked for, priorities never set.
-        let unused = message.request_snapshot != 0 || message.priority != 0;
-        if message.term == 0 || message.term > TERM_MAX || unused {
-            return false;
-        }
-        match message.msg_type {
-            MessageType::MsgAppend => self.is_sound_append(message),
-            // It can't know more to be committed than what this node has confirmed.
-            MessageType::MsgHeartbeat => message.commit <= log.last_index(),
-            MessageType::MsgAppendResponse => {
-                !current || !self.is_leader() || message.reject || message.index <= log.last_index()
-            }
-            // It would end this leader's role behind the lease's back.
-            MessageType::MsgTransferLeader => false,
-            MessageType::MsgTimeoutNow => !current || message.from == self.node.raft.leader_id,
-            _ => true,
-        }
-    }
-
-    /// Entries follow each other, and none contradicts what is committed.
-    fn is_sound_append(&self, message: &Message) -> bool {
-        let log = &self.node.raft.raft_log;
-        // raft-rs finds term 0 behind the end of the log, and would take it for a match.
-        if message.log_term == 0 && message.index > 0 {
-            return false;
-        }
-        let mut before = (message.log_term, message.index);
-        message.entries.iter().all(|entry| {
-            let follows =
-                entry.term >= before.0 && entry.term <= message.term && Some(entry.index) == before.1.checked_add(1);
-            before = (entry.term, entry.index);
-            // What was compacted away can't be compared; raft-rs doesn't take it for a conflict either.
-            let agrees =
-                entry.index > log.committed || log.term(entry.index).is_ok_and(|term| term == 0 || term == entry.term);
-            follows && (agrees || message.term < self.term())
-        })
-    }
-
     /// A peer is back, and its log ends here: a disk that lost what it had synced must not count as holding it, and
     /// gets it again. raft-rs would go on from behind that end.
     fn forget_what_is_gone(&mut self, peer: u64, last: u64) {
@@ -600,71 +562,6 @@ impl<O: OldEntries> Core<O> {
         {
             progress.matched = last;
             progress.become_probe();
-        }
-    }
-
-    fn may_vote_for(&mut self, request: &Message) -> bool {
-        // Whoever gives its role away has ended its lease first.
-        let forced = request.context.as_ref() == b"CampaignTransfer";
-        if self.ticks < self.silent_until_tick && !forced {
-            return false;
-        }
-        self.may_elect(Position {
-            term: request.log_term,
-            index: request.index,
-        })
-    }
-
-    fn may_campaign(&mut self) -> bool {
-        !self.lets_another_stand() && self.may_elect(self.position())
-    }
-
-    /// A node here has suspended its role and lacks nothing that this one has: if it wins again, its PBX goes on as
-    /// if nothing had been. It says so only during its grace, so nobody waits long for it.
-    fn lets_another_stand(&self) -> bool {
-        let own = self.position();
-        let first = |peer: &Peer| {
-            peer.heard_ms + HERE_MS >= self.now_ms
-                && peer.state.is_some_and(|state| {
-                    state.suspended && state.eligible && (state.last_term, state.last_index) >= (own.term, own.index)
-                })
-        };
-        !self.suspended && self.peers.values().any(first)
-    }
-
-    fn may_elect(&mut self, candidate: Position) -> bool {
-        match self.permits(candidate) {
-            Permission::No => false,
-            Permission::All => true,
-            Permission::DurableAlone => {
-                self.durable_alone_ms.get_or_insert(self.now_ms);
-                true
-            }
-        }
-    }
-
-    fn permits(&self, candidate: Position) -> Permission {
-        match &self.forgetful {
-            None => Permission::All,
-            Some(forgetful) => forgetful.permits(self.now_ms, candidate, self.position(), &self.others_here()),
-        }
-    }
-
-    fn others_here(&self) -> Vec<Position> {
-        let here = |peer: &&Peer| peer.heard_ms + HERE_MS >= self.now_ms;
-        let position = |peer: &Peer| {
-            peer.state.map(|state| Position {
-                term: state.last_term,
-                index: state.last_index,
-            })
-        };
-        self.peers.values().filter(here).filter_map(position).collect()
-    }
-
-    fn position(&self) -> Position {
-        Position {
-            term: self.node.raft.raft_log.last_term(),
-            index: self.last(),
         }
     }
 
@@ -711,83 +608,6 @@ impl<O: OldEntries> Core<O> {
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
-    }
-
-    // ---- what others ask ----------------------------------------------------------------------------
-
-    pub fn role(&self) -> StateRole {
-        self.node.raft.state
-    }
-    pub fn is_leader(&self) -> bool {
-        self.role() == StateRole::Leader
-    }
-    pub fn term(&self) -> u64 {
-        self.node.raft.term
-    }
-    pub fn leader(&self) -> Option<u64> {
-        Some(self.node.raft.leader_id).filter(|id| *id != INVALID_ID)
-    }
-    /// Last index in the log, in memory.
-    pub fn last(&self) -> u64 {
-        self.node.raft.raft_log.last_index()
-    }
-    pub fn durable(&self) -> u64 {
-        self.node.raft.raft_log.persisted
-    }
-    pub fn committed(&self) -> u64 {
-        self.node.raft.raft_log.committed
-    }
-    pub fn first(&self) -> u64 {
-        self.node.raft.raft_log.first_index()
-    }
-    pub fn lease_until_ms(&self) -> u64 {
-        if self.is_leader() { self.lease.until_ms() } else { 0 }
-    }
-    pub fn is_transferring(&self) -> bool {
-        self.transfer.is_some()
-    }
-    pub fn is_forgetful(&self) -> bool {
-        self.forgetful.is_some()
-    }
-    pub fn durable_alone_ms(&self) -> Option<u64> {
-        self.durable_alone_ms
-    }
-    pub fn peer(&self, id: u64) -> Option<&Peer> {
-        self.peers.get(&id)
-    }
-
-    /// Index up to which one more node holds this leader's entries, at least in memory.
-    pub fn received(&self) -> u64 {
-        let term = self.term();
-        let of = |peer: &Peer| if peer.received.0 == term { peer.received.1 } else { 0 };
-        self.peers.values().map(of).max().unwrap_or(0).max(self.committed())
-    }
-
-    /// This node leads, and an entry of its own term is committed and applied: all that was ever acknowledged is visible here.
-    pub fn has_applied_own_term(&self) -> bool {
-        self.is_leader() && self.own_first.is_some_and(|first| self.applied >= first)
-    }
-
-    /// Term of the entry before the first one of the term that this node leads.
-    pub fn before_own_term(&self) -> u64 {
-        let before = self.own_first.map_or(0, |first| first - 1);
-        self.node.raft.raft_log.term(before).unwrap_or(0)
-    }
-
-    /// This node gave its vote in the current term to another one.
-    pub fn voted_for_other(&self) -> bool {
-        self.node.raft.vote != INVALID_ID && self.node.raft.vote != self.config.id
-    }
-
-    /// Peers whose next entry is no longer in this leader's log: they can't catch up by it.
-    pub fn left_behind(&self) -> Vec<u64> {
-        let first = self.first();
-        let behind = |peer: &Peer| self.is_leader() && peer.state.is_some_and(|state| state.last_index + 1 < first);
-        self.peers
-            .iter()
-            .filter(|(_, peer)| behind(peer))
-            .map(|(id, _)| *id)
-            .collect()
     }
 }
 

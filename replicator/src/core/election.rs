@@ -1,0 +1,74 @@
+//! Who may stand for election and who may be voted for: what raft-rs lacks about forgetful nodes, leases that may
+//! still run, and suspended roles.
+
+use super::{Core, HERE_MS, Peer};
+use crate::forgetful::{Permission, Position};
+use crate::memory_log::OldEntries;
+use raft::eraftpb::Message;
+
+impl<O: OldEntries> Core<O> {
+    pub(super) fn may_vote_for(&mut self, request: &Message) -> bool {
+        // Whoever gives its role away has ended its lease first.
+        let forced = request.context.as_ref() == b"CampaignTransfer";
+        if self.ticks < self.silent_until_tick && !forced {
+            return false;
+        }
+        self.may_elect(Position {
+            term: request.log_term,
+            index: request.index,
+        })
+    }
+
+    pub(super) fn may_campaign(&mut self) -> bool {
+        !self.lets_another_stand() && self.may_elect(self.position())
+    }
+
+    /// A node here has suspended its role and lacks nothing that this one has: if it wins again, its PBX goes on as
+    /// if nothing had been. It says so only during its grace, so nobody waits long for it.
+    fn lets_another_stand(&self) -> bool {
+        let own = self.position();
+        let first = |peer: &Peer| {
+            peer.heard_ms + HERE_MS >= self.now_ms
+                && peer.state.is_some_and(|state| {
+                    state.suspended && state.eligible && (state.last_term, state.last_index) >= (own.term, own.index)
+                })
+        };
+        !self.suspended && self.peers.values().any(first)
+    }
+
+    fn may_elect(&mut self, candidate: Position) -> bool {
+        match self.permits(candidate) {
+            Permission::No => false,
+            Permission::All => true,
+            Permission::DurableAlone => {
+                self.durable_alone_ms.get_or_insert(self.now_ms);
+                true
+            }
+        }
+    }
+
+    fn permits(&self, candidate: Position) -> Permission {
+        match &self.forgetful {
+            None => Permission::All,
+            Some(forgetful) => forgetful.permits(self.now_ms, candidate, self.position(), &self.others_here()),
+        }
+    }
+
+    pub(super) fn others_here(&self) -> Vec<Position> {
+        let here = |peer: &&Peer| peer.heard_ms + HERE_MS >= self.now_ms;
+        let position = |peer: &Peer| {
+            peer.state.map(|state| Position {
+                term: state.last_term,
+                index: state.last_index,
+            })
+        };
+        self.peers.values().filter(here).filter_map(position).collect()
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            term: self.node.raft.raft_log.last_term(),
+            index: self.last(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What others ask of the core.
+
+use super::{Core, Peer};
+use crate::memory_log::OldEntries;
+use raft::{INVALID_ID, StateRole};
+
+impl<O: OldEntries> Core<O> {
+    pub fn role(&self) -> StateRole {
+        self.node.raft.state
+    }
+    pub fn is_leader(&self) -> bool {
+        self.role() == StateRole::Leader
+    }
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|id| *id != INVALID_ID)
+    }
+    /// Last index in the log, in memory.
+    pub fn last(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+    pub fn durable(&self) -> u64 {
+        self.node.raft.raft_log.persisted
+    }
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+    pub fn first(&self) -> u64 {
+        self.node.raft.raft_log.first_index()
+    }
+    pub fn lease_until_ms(&self) -> u64 {
+        if self.is_leader() { self.lease.until_ms() } else { 0 }
+    }
+    pub fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+    pub fn is_forgetful(&self) -> bool {
+        self.forgetful.is_some()
+    }
+    pub fn durable_alone_ms(&self) -> Option<u64> {
+        self.durable_alone_ms
+    }
+    pub fn peer(&self, id: u64) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+
+    /// Index up to which one more node holds this leader's entries, at least in memory.
+    pub fn received(&self) -> u64 {
+        let term = self.term();
+        let of = |peer: &Peer| if peer.received.0 == term { peer.received.1 } else { 0 };
+        self.peers.values().map(of).max().unwrap_or(0).max(self.committed())
+    }
+
+    /// This node leads, and an entry of its own term is committed and applied: all that was ever acknowledged is visible here.
+    pub fn has_applied_own_term(&self) -> bool {
+        self.is_leader() && self.own_first.is_some_and(|first| self.applied >= first)
+    }
+
+    /// Term of the entry before the first one of the term that this node leads.
+    pub fn before_own_term(&self) -> u64 {
+        let before = self.own_first.map_or(0, |first| first - 1);
+        self.node.raft.raft_log.term(before).unwrap_or(0)
+    }
+
+    /// This node gave its vote in the current term to another one.
+    pub fn voted_for_other(&self) -> bool {
+        self.node.raft.vote != INVALID_ID && self.node.raft.vote != self.config.id
+    }
+
+    /// Peers whose next entry is no longer in this leader's log: they can't catch up by it.
+    pub fn left_behind(&self) -> Vec<u64> {
+        let first = self.first();
+        let behind = |peer: &Peer| self.is_leader() && peer.state.is_some_and(|state| state.last_index + 1 < first);
+        self.peers
+            .iter()
+            .filter(|(_, peer)| behind(peer))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}

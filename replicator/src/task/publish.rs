@@ -1,0 +1,86 @@
+//! What the rest of the daemon sees of the loop.
+
+use super::Task;
+use crate::view::View;
+use std::sync::Arc;
+
+impl Task {
+    pub(super) fn name(&self, id: u64) -> String {
+        self.settings
+            .names
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| format!("number {id}"))
+    }
+
+    pub(super) fn publish(&mut self, now: u64) {
+        let role = self.role();
+        // The last sign of life of another node's leadership: a failover to this node begins there.
+        if self.core.leader().is_some() && !self.core.is_leader() {
+            self.state.own_before = self.core.leader_heard_ms;
+        }
+        let changed = {
+            let shown = self.channels.view.borrow();
+            shown.role != role
+                || shown.leader != self.core.leader()
+                || shown.lease_until_ms != self.gate.lease_until_ms()
+                || shown.handover.is_some() != self.state.handover.is_some()
+                || now >= shown.at_ms + 50
+        };
+        if !changed {
+            return;
+        }
+        let leader = self.core.leader().and_then(|id| self.core.peer(id)?.state);
+        let behind = leader
+            .filter(|leader| leader.last_index > self.core.last())
+            .map_or(0, |leader| leader.lag_bytes.max(1));
+        self.state.behind_since_ms = if behind == 0 {
+            None
+        } else {
+            self.state.behind_since_ms.or(Some(now))
+        };
+        for (id, view) in &mut self.state.peers {
+            if let Some(peer) = self.core.peer(*id) {
+                view.heard_ms = peer.heard_ms;
+                if let Some(state) = peer.state {
+                    (view.last_index, view.eligible, view.forgetful) =
+                        (state.last_index, state.eligible, state.forgetful);
+                }
+            }
+        }
+        let view = View {
+            at_ms: now,
+            role,
+            term: self.core.term(),
+            leader: self.core.leader(),
+            candidate: self.core.leader().is_none(),
+            sequenced: self.core.last(),
+            durable: self.core.durable(),
+            committed: self.core.committed(),
+            applied: self.store.applied().0,
+            checkpointed: self.store.checkpointed().0,
+            first: self.core.first(),
+            lease_until_ms: self.gate.lease_until_ms(),
+            vip_not_before_ms: self.state.vip_not_before_ms,
+            forgetful: self.core.is_forgetful(),
+            durable_alone_ms: self.core.durable_alone_ms(),
+            peers: self.state.peers.clone(),
+            lag_bytes: behind,
+            behind_since_ms: self.state.behind_since_ms,
+            left_behind: self.core.left_behind(),
+            halted: self.state.halted.clone(),
+            full: self.sequencer.full,
+            failover: self.state.failover.clone(),
+            handover: self
+                .state
+                .handover
+                .as_ref()
+                .map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
+            waiting: self.sequencer.waiting(),
+            rotten_blocks: self.store.rotten_blocks(),
+            store_free: self.state.space.free,
+            reserve: self.settings.reserve,
+        };
+        self.channels.view.send_replace(Arc::new(view));
+    }
+}

@@ -1,0 +1,130 @@
+//! The active role's beginning and end on this node, as `crate::roles` decides them.
+
+use super::Task;
+use crate::api::Failure;
+use crate::clock::wall;
+use crate::handover::Step;
+use crate::roles::{Facts, Role};
+use crate::view::Failover;
+use holdfast_storage::effects::Entry;
+use holdfast_storage::types::{Ino, Term};
+
+impl Task {
+    fn facts(&mut self, now_ms: u64) -> Facts {
+        let role_term = self.role().term();
+        let leader = self.core.is_leader();
+        let other_leads = self.core.leader().is_some_and(|id| id != self.settings.id);
+        Facts {
+            now_ms,
+            term: self.core.term(),
+            leader,
+            own_term_applied: self.core.has_applied_own_term(),
+            other_elected: role_term > 0
+                && (other_leads && !leader || (self.core.term() > role_term && self.core.voted_for_other())),
+            before_own_term: self.core.before_own_term(),
+            lease_until_ms: self.core.lease_until_ms(),
+            eligible: self.eligible(),
+        }
+    }
+
+    pub(super) fn step_role(&mut self, now: u64) {
+        let facts = self.facts(now);
+        let was = self.role();
+        let role = was.step(&facts, self.settings.grace_ms);
+        self.state.role = Some(role);
+        self.gate
+            .set_lease(if role == Role::None { 0 } else { facts.lease_until_ms });
+        self.gate.set_serving(
+            role.accepts()
+                && self
+                    .state
+                    .handover
+                    .as_ref()
+                    .is_none_or(|handover| handover.step == Step::Releasing),
+        );
+        self.core.suspended = matches!(role, Role::Suspended { .. });
+        if role == was {
+            return;
+        }
+        match role {
+            Role::Promoting { term } => self.promote(term, now),
+            Role::Suspended { .. } => {
+                tracing::warn!("suspended: no majority answers; requests wait");
+                self.cancel_handover("the lease ran out before the switch was done");
+            }
+            Role::Active { term } => self.resume(term),
+            Role::Lost { term } => {
+                tracing::warn!(term, "the active role is lost");
+                self.end_role();
+            }
+            Role::None | Role::HandOver { .. } => {}
+        }
+    }
+
+    fn promote(&mut self, term: u64, now: u64) {
+        let planned = self.settings.names.keys().find_map(|id| {
+            let handover = self.core.peer(*id)?.handover.clone()?;
+            (handover.term + 1 == term).then_some((*id, handover))
+        });
+        let released = planned.as_ref().is_some_and(|(_, handover)| handover.vip_released);
+        // Whoever held the lease before lost it before this node could be elected.
+        self.state.vip_not_before_ms = if released { now } else { now + self.settings.vip_wait_ms };
+        self.state.failover = Some(Failover {
+            term,
+            began_ms: self.state.own_before,
+            detected_ms: self.core.campaign_ms,
+            lease_ms: now,
+            from: planned.as_ref().map(|(id, _)| *id),
+            planned: planned.is_some(),
+            ..Failover::default()
+        });
+        self.sequencer.end();
+        self.state.sync_asked = 0;
+        tracing::info!(term, "elected; bringing the file system up");
+        let root = self.store.inode(Ino::ROOT);
+        if let Err(holdfast_storage::store::ReadError::Refused(_)) = root {
+            let entry = Entry {
+                term: Term(term),
+                effects: holdfast_storage::plan::root(wall()),
+            };
+            if let Some(index) = self.core.propose(entry.encode()) {
+                self.store.overlay.sequence(index, &entry.effects);
+                self.sequencer.urgency.now();
+            }
+        }
+    }
+
+    /// The lease is back, or the file system is up: what waited goes on.
+    fn resume(&mut self, term: u64) {
+        tracing::info!(term, "the lease runs again");
+        self.release_held();
+    }
+
+    pub(super) fn release_held(&mut self) {
+        self.state.held.reached(u64::MAX);
+        for request in std::mem::take(&mut self.state.held_requests) {
+            self.submit(request);
+        }
+    }
+
+    pub(super) fn end_role(&mut self) {
+        self.gate.set_serving(false);
+        self.sequencer.end();
+        self.state.held.fail_all(Failure::Lost);
+        for request in std::mem::take(&mut self.state.held_requests) {
+            (request.done)(Err(Failure::Lost));
+        }
+        self.cancel_handover("the active role was lost before the switch was done");
+    }
+
+    /// A transfer under way can't be called back.
+    pub(super) fn cancel_handover(&mut self, why: &str) {
+        if let Some(handover) = self
+            .state
+            .handover
+            .take_if(|handover| handover.step != Step::Transferring)
+        {
+            handover.finish(Err(format!("{why}; see `holdfast status`")));
+        }
+    }
+}
