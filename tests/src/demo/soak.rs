@@ -224,10 +224,12 @@ impl Soak {
             Act::Cut(node) => self.lab.cut(node),
             Act::CutBetween(one, other) => self.lab.cut_between(one, other),
             Act::CutAll => self.lab.nodes().iter().try_for_each(|node| self.lab.cut(node.name())),
-            Act::Switch(node) => {
+            // A standby that has just come back may not be able to take over yet, and it says so.
+            Act::Switch(node) => wait_for("a switchover", BACK_LIMIT, || {
                 let mut command = self.lab.node(node).command("holdfast")?;
-                run_ok(command.arg("switchover"), BACK_LIMIT).map(drop)
-            }
+                run_ok(command.arg("switchover"), BACK_LIMIT).map(Some)
+            })
+            .map(drop),
         }
     }
 

@@ -256,8 +256,11 @@ impl Core {
     fn hear(&mut self, now: Now, event: Event) {
         match event {
             Event::Tick => {}
-            Event::Facts(facts) => self.hear_facts(facts),
-            Event::Disconnected => self.continuous = false,
+            Event::Facts(facts) => self.hear_facts(now, facts),
+            Event::Disconnected => {
+                self.continuous = false;
+                self.pbx.excuse(now.boot);
+            }
             Event::Address(event) => {
                 let lease_left = self
                     .facts
@@ -272,7 +275,10 @@ impl Core {
         }
     }
 
-    fn hear_facts(&mut self, facts: Facts) {
+    fn hear_facts(&mut self, now: Now, facts: Facts) {
+        if matches!(facts.role, Role::Lost | Role::Suspended) {
+            self.pbx.excuse(now.boot);
+        }
         match facts.role {
             Role::Promoting | Role::Active | Role::Suspended | Role::Handover => {
                 if !self.same_session(&facts) {

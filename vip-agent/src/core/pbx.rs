@@ -2,7 +2,8 @@
 //!
 //! Never flap: a unit that turns unwell on the active node is restarted in place once a role (the right to a restart
 //! comes back after ten healthy minutes). If that doesn't help it is left as it is, still looked at, and this node is
-//! not eligible, with the reason, for ten minutes or until the unit is seen healthy again; whether another node
+//! not eligible, with the reason, for ten minutes or until the unit is seen healthy again (unless its file system had died
+//! under it); whether another node
 //! can do better is the daemon's decision. Units after a failed one are not started.
 
 use std::time::Duration;
@@ -33,6 +34,8 @@ const CHECK_STARTING: Duration = Duration::from_millis(100);
 const PATROL: Duration = Duration::from_secs(5);
 const KILL_AGAIN: Duration = Duration::from_secs(2);
 const SICK_FOR: Duration = Duration::from_secs(600);
+/// How long before the end of a role was heard of its files may have been dead.
+const EXCUSED: Duration = Duration::from_secs(5);
 const RESTART_EARNED: Duration = Duration::from_secs(600);
 
 pub struct Pbx {
@@ -57,6 +60,14 @@ impl Pbx {
             unit.restarted = false;
         }
         self.all_healthy = None;
+    }
+
+    /// The role's file system ended just now, against its will: what failed in its last moments failed for that, and
+    /// must not keep this node from being active again.
+    pub fn excuse(&mut self, now: BootMs) {
+        for unit in &mut self.units {
+            unit.sick_until = unit.sick_until.filter(|until| until.since(now) + EXCUSED < SICK_FOR);
+        }
     }
 
     pub fn all_stopped(&self) -> bool {

@@ -303,6 +303,26 @@ fn a_node_whose_unit_failed_stays_ineligible_for_a_while_as_a_standby() {
     );
 }
 
+/// The daemon was killed: the mount died first, the units with it, and the restarts failed before the agent heard why.
+#[test]
+fn what_failed_because_the_daemon_died_is_not_held_against_the_node() {
+    for disconnected in [true, false] {
+        let mut world = active(1);
+        world.sick[0] = true;
+        while world.state(0) != "failed" {
+            world.pass_leased(Role::Active, 7, 100);
+        }
+        if disconnected {
+            world.step(Event::Disconnected);
+        } else {
+            world.hear(Role::Lost, 7, 0);
+        }
+        world.hear(Role::Standby, 8, 0);
+        world.pass(500);
+        assert_eq!(world.core.not_eligible_because(at(world.now)), [""; 0]);
+    }
+}
+
 #[test]
 fn a_unit_that_ends_by_itself_is_started_again() {
     let mut world = active(1);
