@@ -147,8 +147,8 @@ fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
     let mut text = match outcome {
         Outcome::Same => format!("same: {compared}\n"),
         Outcome::Different => format!(
-            "different: {} in {compared}\n  Don't switch over to a node that is the odd one out. Stop it, wipe its \
-             store and let it join again.\n",
+            "different: {} in {compared}\n  Don't switch over to a node that is the odd one out. Stop it, keep its \
+             store, and see `A new replica` in the runbook.\n",
             count(verdict.differences, "difference")
         ),
         Outcome::Incomplete => format!("incomplete: no difference found in {compared}\n"),

@@ -71,7 +71,7 @@ pub(crate) fn published<D: Disk>(disk: &D) -> Result<LogIndex, StoreError> {
         Some((_, slot)) => Ok(slot.index),
         None => Err(StoreError::Identity {
             path: "checkpoint.a, checkpoint.b".into(),
-            why: "neither can be read, so it isn't known where redo begins: move this node's store away and let the node join again".into(),
+            why: "neither can be read, so it isn't known where redo begins: leave this node off, keep its store, and see `A new replica` in the runbook".into(),
         }),
     }
 }

@@ -62,7 +62,7 @@ impl Identity {
         }
         if blake3::hash(body.as_bytes()).to_hex().as_str() != sum.trim_end() {
             return Err(
-                "its checksum is wrong: the file is damaged; move this node's store away and let the node join again"
+                "its checksum is wrong: the file is damaged; leave this node off, keep its store, and see `A new replica` in the runbook"
                     .into(),
             );
         }

@@ -66,7 +66,7 @@ pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> R
             path: "meta".into(),
             why: format!(
                 "the metadata store is at log entry {stored}, the checkpoint at {checkpoint}, the log ends at {}: parts of different \
-                 stores were mixed, or the disk lost what it had confirmed; move this node's store away and let the node join again",
+                 stores were mixed, or the disk lost what it had confirmed; leave this node off, keep its store, and see `A new replica` in the runbook",
                 recovered.last
             ),
         });

@@ -242,7 +242,7 @@ fn metadata_of_another_store_is_refused() {
         .expect("an empty metadata store is behind the checkpoint");
     let said = chain(&error);
     assert!(
-        said.contains(&format!("checkpoint at {}", node.logged())) && said.contains("join again"),
+        said.contains(&format!("checkpoint at {}", node.logged())) && said.contains("A new replica"),
         "{said}"
     );
 }

@@ -30,7 +30,7 @@ pub(super) fn of(
 ) -> Vec<Notice> {
     let mut found = Vec::new();
     if let Some(why) = &view.halted {
-        found.push(notice(format!("applying the log stopped: {why}"), "This node serves nothing until it is repaired: save its log output, move its store away and let it join again.", 0, true));
+        found.push(notice(format!("applying the log stopped: {why}"), "This node serves nothing until it is repaired: save its log output, mend its disk, restart it; if that doesn't help, see `A new replica` in the runbook.", 0, true));
     }
     if let Some((why, since)) = mount_fault {
         found.push(notice(

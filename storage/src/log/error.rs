@@ -24,12 +24,12 @@ pub enum LogError {
     OtherLog { found: String, expected: String },
     #[error(
         "log: damaged at {path} offset {offset}: {what}. What follows can't be trusted. Its entries are on the other \
-         nodes: move this node's store away and let the node join again"
+         nodes: leave this node off, keep its store, and see `A new replica` in the runbook"
     )]
     Damaged { path: String, offset: u64, what: String },
     #[error(
         "log: it ends at {last}, but this node had stored up to {needed}: the end of the log is lost or damaged. Its \
-         entries are on the other nodes: move this node's store away and let the node join again"
+         entries are on the other nodes: leave this node off, keep its store, and see `A new replica` in the runbook"
     )]
     Lost { last: LogIndex, needed: LogIndex },
     #[error("log: full: all its segments hold entries that aren't checkpointed yet")]
