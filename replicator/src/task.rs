@@ -341,7 +341,7 @@ impl Task {
             Command::Mounted { term } => {
                 if self.role() == (Role::Promoting { term }) {
                     self.state.role = Some(Role::Active { term });
-                    self.phase(|failover, now| failover.mounted_ms = now);
+                    self.phase(|failover| &mut failover.mounted_ms);
                     tracing::info!(term, "active");
                     self.step_role(boottime_ms());
                     self.release_held();
@@ -405,20 +405,23 @@ impl Task {
 
     fn agent(&mut self, facts: AgentFacts) {
         if facts.vip_held && !self.state.agent.vip_held {
-            self.phase(|failover, now| failover.vip_ms = now);
+            self.phase(|failover| &mut failover.vip_ms);
         }
         if facts.units_healthy && !self.state.agent.units_healthy {
-            self.phase(|failover, now| failover.units_ms = now);
+            self.phase(|failover| &mut failover.units_ms);
         }
         self.state.agent = facts;
     }
 
     /// Notes a moment of the promotion under way, the first time that it comes.
-    fn phase(&mut self, note: impl FnOnce(&mut Failover, u64)) {
+    fn phase(&mut self, of: impl FnOnce(&mut Failover) -> &mut u64) {
         if let Some(failover) = &mut self.state.failover
             && failover.term == self.core.term()
         {
-            note(failover, boottime_ms());
+            let moment = of(failover);
+            if *moment == 0 {
+                *moment = boottime_ms();
+            }
         }
     }
 
@@ -450,7 +453,7 @@ impl Task {
             let before = self.sequencer.acknowledged;
             self.sequencer.progress(self.core.received(), self.core.committed());
             if before == 0 && self.sequencer.acknowledged > 0 {
-                self.phase(|failover, now| failover.first_write_ms = now);
+                self.phase(|failover| &mut failover.first_write_ms);
             }
         }
         self.publish(now);
