@@ -82,6 +82,8 @@ struct Held {
 pub struct Peer {
     pub state: Option<stream::NodeState>,
     pub heard_ms: u64,
+    /// This node's own connection to it is up: both directions work.
+    reached: bool,
     /// Term and sending time of the last heartbeat of it that was taken.
     heartbeat: (u64, u64),
     /// Term and index up to which it holds our entries in its log.
@@ -217,7 +219,8 @@ impl<O: OldEntries> Core<O> {
             }
         } else {
             // Time goes on for the promise to the last leader; otherwise it would keep this node from voting for ever.
-            self.node.raft.election_elapsed += 1;
+            let elapsed = &mut self.node.raft.election_elapsed;
+            *elapsed = (*elapsed + 1).min(self.config.election_ticks as usize);
         }
         self.after_step();
     }
@@ -239,6 +242,7 @@ impl<O: OldEntries> Core<O> {
                     peer.state = Some(state);
                     peer.heard_ms = now_ms;
                     if again {
+                        peer.received.1 = peer.received.1.min(state.last_index);
                         self.forget_what_is_gone(from, state.last_index);
                     }
                 }
@@ -252,10 +256,23 @@ impl<O: OldEntries> Core<O> {
         }
     }
 
+    /// Somebody waits for what the followers apply: they hear of each commit at once.
+    pub fn tell_commits(&mut self, at_once: bool) {
+        self.node.skip_bcast_commit(!at_once);
+    }
+
+    /// This node's connection to a peer is up.
+    pub fn reached(&mut self, peer: u64) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.reached = true;
+        }
+    }
+
     /// The connection to a peer is gone.
     pub fn lost(&mut self, peer: u64) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.state = None;
+            known.reached = false;
         }
         if self.is_leader() {
             self.node.report_unreachable(peer);
@@ -310,20 +327,26 @@ impl<O: OldEntries> Core<O> {
 
     /// Every peer that answers this leader holds the entries up to here; to a follower all others are the leader's care.
     fn spread(&self) -> u64 {
-        let peers = self.node.raft.prs().iter();
-        let answering =
-            peers.filter(|(id, progress)| self.is_leader() && **id != self.config.id && progress.recent_active);
-        answering
-            .map(|(_, progress)| progress.matched)
-            .min()
-            .unwrap_or(u64::MAX)
+        if !self.is_leader() {
+            return u64::MAX;
+        }
+        let here = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.heard_ms + HERE_MS >= self.now_ms);
+        let matched = |(id, _): (&u64, _)| self.node.raft.prs().get(*id).map_or(0, |progress| progress.matched);
+        here.map(matched).min().unwrap_or(u64::MAX)
     }
 
     /// What `Output::fetch` asked for was read.
     pub fn fetched(&mut self, wanted: Wanted, entries: Vec<Entry>) {
+        let unread = entries.is_empty();
         self.node.mut_store().put_fetched(wanted.low, entries);
-        self.node.on_entries_fetched(wanted.context);
-        self.node.mut_store().end_fetched();
+        // What couldn't be read is asked for again with the peer's next answer, not at once and for ever.
+        if !unread {
+            self.node.on_entries_fetched(wanted.context);
+            self.node.mut_store().end_fetched();
+        }
     }
 
     /// Appends an entry to the log if this node leads and has room. The index is Raft's own answer; nothing

@@ -54,6 +54,11 @@ const FETCH_BYTES: usize = 4 << 20;
 /// for memory that is used again at once is still in the processor's cache.
 const KEEP_FOR_PEERS: usize = 24 << 20;
 const KEEP: usize = 512 << 10;
+/// How finely it is known how far behind a peer is, and for how much of the log.
+const MARK_EVERY: u64 = 256 << 10;
+const MARKS: usize = 1 << 16;
+/// An entry of which no more is known.
+const GUESSED: u64 = 4096;
 
 pub struct MemoryLog<O> {
     old: O,
@@ -63,6 +68,9 @@ pub struct MemoryLog<O> {
     entries: VecDeque<Entry>,
     first: u64,
     bytes: usize,
+    /// Bytes appended since the start, and how many they were before some of the entries.
+    appended: u64,
+    marks: VecDeque<(u64, u64)>,
     /// What a peer that is far behind needs and isn't in memory; to be read off the loop.
     wanted: RefCell<Vec<Wanted>>,
     /// First indexes of what is wanted and being read: raft-rs asks anew at each proposal.
@@ -93,6 +101,8 @@ impl<O: OldEntries> MemoryLog<O> {
             entries: VecDeque::new(),
             first: last.0 + 1,
             bytes: 0,
+            appended: 0,
+            marks: VecDeque::new(),
             wanted: RefCell::default(),
             reading: RefCell::default(),
             fetched: RefCell::default(),
@@ -120,7 +130,12 @@ impl<O: OldEntries> MemoryLog<O> {
         while self.last() >= head.index && !self.entries.is_empty() {
             self.bytes -= self.entries.pop_back().as_ref().map_or(0, size);
         }
+        while self.marks.back().is_some_and(|(index, _)| *index >= head.index) {
+            self.marks.pop_back();
+        }
         for entry in entries {
+            self.mark(entry.index);
+            self.appended += size(entry) as u64;
             self.bytes += size(entry);
             self.entries.push_back(entry.clone());
         }
@@ -135,16 +150,27 @@ impl<O: OldEntries> MemoryLog<O> {
         }
     }
 
-    /// Bytes of the entries behind `index`; those that are no longer in memory count as small ones.
+    /// Remembers where in the bytes an entry begins, a few thousand times at most.
+    fn mark(&mut self, index: u64) {
+        if self.marks.back().is_none_or(|(_, at)| self.appended >= at + MARK_EVERY) {
+            if self.marks.len() >= MARKS {
+                self.marks.pop_front();
+            }
+            self.marks.push_back((index, self.appended));
+        }
+    }
+
+    /// About how many bytes the entries behind `index` have. Those from before the start are guessed.
     pub fn bytes_after(&self, index: u64) -> u64 {
-        let old = self.first.saturating_sub(index + 1) * 512;
-        let skip = (index + 1).saturating_sub(self.first) as usize;
-        old + self
-            .entries
-            .iter()
-            .skip(skip)
-            .map(|entry| size(entry) as u64)
-            .sum::<u64>()
+        if index >= self.last() {
+            return 0;
+        }
+        let newer = self.marks.partition_point(|(first, _)| *first <= index + 1);
+        match (newer.checked_sub(1), self.marks.front()) {
+            (Some(at), _) => self.appended - self.marks[at].1,
+            (None, Some((first, at))) => self.appended - at + (first - index - 1) * GUESSED,
+            (None, None) => (self.last() - index) * GUESSED,
+        }
     }
 
     pub fn take_wanted(&mut self) -> Vec<Wanted> {
@@ -261,5 +287,50 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
         // A node that fell behind the retained log is refused with an explanation (see `Core::left_behind`).
         Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl OldEntries for Nothing {
+        fn first_index(&self) -> LogIndex {
+            LogIndex(1)
+        }
+        fn term(&self, _index: LogIndex) -> Option<Term> {
+            None
+        }
+        fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, String> {
+            Err("nothing is there".into())
+        }
+    }
+
+    fn entry(index: u64, len: usize) -> Entry {
+        let mut entry = Entry::default();
+        entry.index = index;
+        entry.data = vec![0; len].into();
+        entry
+    }
+
+    #[test]
+    fn what_a_peer_lacks_is_known_also_when_memory_has_let_it_go() {
+        let mut log = MemoryLog::new(Nothing, HardState::default(), LogIndex(0), vec![1, 2, 3]);
+        for index in 1..=1000 {
+            log.append(&[entry(index, 100_000)]);
+        }
+        log.release(1000, u64::MAX);
+        assert!(log.bytes <= KEEP + 100_064);
+        for behind in [1, 10, 500, 999] {
+            let told = log.bytes_after(1000 - behind);
+            let real = behind * 100_064;
+            assert!(told >= real && told <= real + 2 * MARK_EVERY, "{behind}: {told}");
+        }
+        assert_eq!(log.bytes_after(1000), 0);
+        // Another leader's entries replace the last ones.
+        log.append(&[entry(990, 10)]);
+        assert!(log.bytes_after(989) <= 2 * MARK_EVERY, "{}", log.bytes_after(989));
     }
 }

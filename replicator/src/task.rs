@@ -41,6 +41,8 @@ pub(crate) type RealCore = Core<LogReader<RealDisk>>;
 
 /// Events taken before the core's output is looked at.
 const DRAIN_MAX: usize = 1024;
+/// Ticks between two complaints about the same trouble.
+const COMPLAIN_EVERY: u64 = 100;
 /// Bytes handed to the apply thread in memory; beyond, it reads them back from the log.
 const APPLY_QUEUE_BYTES: u64 = 32 << 20;
 
@@ -113,6 +115,8 @@ pub(crate) struct State {
     behind_since_ms: Option<u64>,
     space: holdfast_storage::disk::Space,
     ticks: u64,
+    /// Tick of the last complaint about entries that can't be read for a peer.
+    fetch_complaint: u64,
     stopping: bool,
     /// Up to here entries were handed to the apply thread in memory or by index.
     handed_to_apply: u64,
@@ -175,6 +179,8 @@ impl Task {
             self.look_at_space();
         }
         self.core.eligible = self.eligible();
+        self.state.checks.retain(|_, waiting| !waiting.is_closed());
+        self.core.tell_commits(!self.state.checks.is_empty());
         self.core.tick(now);
         self.sequencer.expire(now);
         self.state.held.expire(now);
@@ -269,7 +275,10 @@ impl Task {
             }
             ThreadEvent::Fetched(wanted, Ok(entries)) => self.core.fetched(wanted, entries),
             ThreadEvent::Fetched(wanted, Err(error)) => {
-                tracing::warn!(from = wanted.low, error, "reading old log entries for a peer failed");
+                if self.state.ticks >= self.state.fetch_complaint + COMPLAIN_EVERY {
+                    self.state.fetch_complaint = self.state.ticks;
+                    tracing::warn!(from = wanted.low, error, "reading old log entries for a peer failed");
+                }
                 self.core.fetched(wanted, Vec::new());
             }
             ThreadEvent::Warmed(request) => self.submit(request),
@@ -295,6 +304,7 @@ impl Task {
             }
             NetEvent::Up { peer } => {
                 tracing::info!(peer = self.name(peer), "connected");
+                self.core.reached(peer);
                 let view = self.state.peers.entry(peer).or_default();
                 (view.up, view.down) = (true, None);
             }

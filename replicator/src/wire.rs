@@ -171,8 +171,8 @@ fn decode_raft(header: stream::Raft, mut payload: Bytes) -> Result<RaftMessage, 
     })
 }
 
-/// Largest header and payload that a peer may send.
-pub const MAX_HEADER: usize = 1 << 20;
+/// Largest header and payload that a peer may send; a header names each entry, and they may be tiny.
+pub const MAX_HEADER: usize = 4 << 20;
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
 /// Both lengths and the header in one piece; the payload's pieces follow it on the stream.

@@ -1,12 +1,12 @@
 //! Asks the peers for their status: once a second, so that it is known when one goes away, and whenever an operator
 //! asks, so that nobody is shown the state of a second ago.
 
-use super::shared::Shared;
+use super::shared::{Heard, Shared};
 use anyhow::Context as _;
 use holdfast_config::Node;
 use holdfast_proto::control::NodeStatusRequest;
 use holdfast_proto::control::control_client::ControlClient;
-use holdfast_replicator::clock::unix_ms;
+use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -86,16 +86,21 @@ impl Peers {
 }
 
 async fn ask(shared: &Shared, peer: &str, mut client: ControlClient<Channel>) {
-    let asked = unix_ms();
+    let asked = boottime_ms();
     let answer = tokio::time::timeout(WITHIN, client.get_node_status(NodeStatusRequest {})).await;
     let mut inner = shared.inner();
     // Another question's answer may have come meanwhile; it is at least as new.
-    if inner.peers.get(peer).is_some_and(|(_, heard)| *heard > asked) {
+    if inner.peers.get(peer).is_some_and(|heard| heard.at_ms > asked) {
         return;
     }
     let why = match answer {
         Ok(Ok(status)) => {
-            inner.peers.insert(peer.to_owned(), (status.into_inner(), unix_ms()));
+            let heard = Heard {
+                status: status.into_inner(),
+                unix_ms: unix_ms(),
+                at_ms: boottime_ms(),
+            };
+            inner.peers.insert(peer.to_owned(), heard);
             inner.silent.remove(peer);
             return;
         }

@@ -25,10 +25,20 @@ pub(super) struct Inner {
     /// The connected agent's last report; none while it isn't connected.
     pub(super) agent: Option<AgentReport>,
     pub(super) agent_gone_since: Option<u64>,
-    /// Per peer's name: its last answer and when it came.
-    pub(super) peers: BTreeMap<String, (NodeStatus, u64)>,
+    /// Per peer's name: its last answer.
+    pub(super) peers: BTreeMap<String, Heard>,
     /// Per peer's name: why it doesn't answer.
     pub(super) silent: BTreeMap<String, String>,
+}
+
+/// What a peer said.
+#[derive(Clone)]
+pub(super) struct Heard {
+    pub(super) status: NodeStatus,
+    /// For people.
+    pub(super) unix_ms: u64,
+    /// BOOTTIME, to tell old from new: the wall clock may step.
+    pub(super) at_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -139,15 +139,18 @@ pub(super) fn cluster(shared: &Shared) -> ClusterStatus {
             }
         } else {
             let known = inner.peers.get(&peer.name).cloned();
-            let heard = known.as_ref().map_or(0, |(_, heard)| *heard);
-            let reachable = heard + FRESH_MS > now && !inner.silent.contains_key(&peer.name);
+            let heard = known.as_ref().map_or(0, |heard| heard.unix_ms);
+            let fresh = known
+                .as_ref()
+                .is_some_and(|heard| heard.at_ms + FRESH_MS > boottime_ms());
+            let reachable = fresh && !inner.silent.contains_key(&peer.name);
             let unheard = NodeStatus {
                 name: peer.name.clone(),
                 id,
                 role: Role::Unspecified.into(),
                 ..NodeStatus::default()
             };
-            let status = known.map_or(unheard, |(status, _)| status);
+            let status = known.map_or(unheard, |heard| heard.status);
             PeerView {
                 status: Some(status),
                 last_heard_unix_ms: heard,

@@ -28,7 +28,8 @@ impl<O: OldEntries> Core<O> {
     fn lets_another_stand(&self) -> bool {
         let own = self.position();
         let first = |peer: &Peer| {
-            peer.heard_ms + HERE_MS >= self.now_ms
+            peer.reached
+                && peer.heard_ms + HERE_MS >= self.now_ms
                 && peer.state.is_some_and(|state| {
                     state.suspended && state.eligible && (state.last_term, state.last_index) >= (own.term, own.index)
                 })

@@ -32,6 +32,7 @@ impl Task {
         self.store.overlay.sequence(index, &entry.effects);
         self.sequencer.urgency.now();
         self.state.checks.insert(id, parts);
+        self.core.tell_commits(true);
         Ok(index.0)
     }
 
