@@ -1,7 +1,8 @@
-.PHONY: help setup build demo test check
+.PHONY: help setup build demo soak test check
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), then the reckoning (root)"
 	@echo "make test    everything that must hold before a commit: build, lints, all tests (root)"
 	@echo "make build   the release binaries alone"
 	@echo "make check   format, lints, licences"
@@ -15,6 +16,9 @@ build: setup
 
 demo: setup
 	@scripts/demo.sh
+
+soak: setup
+	@scripts/demo.sh soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 test: setup
 	@scripts/test.sh

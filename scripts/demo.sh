@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A cluster on this machine, three faults under load, and a reckoning of everything that was acknowledged.
+# A cluster on this machine, three faults under load (with `soak`: as many as one likes), and a reckoning of everything
+# that was acknowledged.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -8,4 +9,4 @@ cd "$(dirname "$0")/.."
 [[ -e /dev/fuse ]] || { echo "demo: /dev/fuse isn't there: load the kernel's fuse module" >&2; exit 1; }
 scripts/build.sh
 echo
-exec "$CARGO_TARGET_DIR/release/holdfast-demo"
+exec "$CARGO_TARGET_DIR/release/holdfast-demo" "$@"
