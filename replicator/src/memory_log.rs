@@ -68,7 +68,7 @@ pub struct MemoryLog<O> {
     entries: VecDeque<Entry>,
     first: u64,
     bytes: usize,
-    /// Bytes appended since the start, and how many they were before some of the entries.
+    /// Bytes of all entries since the start that weren't replaced, and how many they were before some of them.
     appended: u64,
     marks: VecDeque<(u64, u64)>,
     /// What a peer that is far behind needs and isn't in memory; to be read off the loop.
@@ -124,11 +124,14 @@ impl<O: OldEntries> MemoryLog<O> {
         );
         if head.index < self.first {
             self.entries.clear();
+            self.appended -= self.bytes as u64;
             self.bytes = 0;
             self.first = head.index;
         }
         while self.last() >= head.index && !self.entries.is_empty() {
-            self.bytes -= self.entries.pop_back().as_ref().map_or(0, size);
+            let replaced = self.entries.pop_back().as_ref().map_or(0, size);
+            self.bytes -= replaced;
+            self.appended -= replaced as u64;
         }
         while self.marks.back().is_some_and(|(index, _)| *index >= head.index) {
             self.marks.pop_back();
@@ -330,6 +333,8 @@ mod tests {
         }
         assert_eq!(log.bytes_after(1000), 0);
         // Another leader's entries replace the last ones.
+        log.append(&[entry(999, 10)]);
+        assert!(log.bytes_after(998) <= MARK_EVERY, "{}", log.bytes_after(998));
         log.append(&[entry(990, 10)]);
         assert!(log.bytes_after(989) <= 2 * MARK_EVERY, "{}", log.bytes_after(989));
     }

@@ -118,8 +118,6 @@ pub(crate) struct State {
     /// Tick of the last complaint about entries that can't be read for a peer.
     fetch_complaint: u64,
     stopping: bool,
-    /// Up to here entries were handed to the apply thread in memory or by index.
-    handed_to_apply: u64,
 }
 
 impl Task {
@@ -517,7 +515,6 @@ impl Task {
             self.channels.apply_queued.fetch_add(bytes, Ordering::AcqRel);
             ApplyWork::Entries(committed)
         };
-        self.state.handed_to_apply = last.0;
         // A halted apply thread has hung up; what is committed stays in the log.
         let _ = self.channels.apply.send(work);
     }

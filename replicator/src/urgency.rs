@@ -1,6 +1,6 @@
 //! Guesses which changes an fsync will follow, so that their sync begins with them and the fsync finds it under way.
 //! All other changes are held by two machines when they are acknowledged, and synced a few milliseconds later
-//! together with what came meanwhile: of a thousand recordings' small writes each gets a thousandth of a sync.
+//! together with what came meanwhile: many recordings' small writes share one.
 
 use holdfast_storage::types::Ino;
 use std::collections::HashMap;

@@ -16,8 +16,8 @@ pub(super) fn few_arenas() {
 pub(super) async fn give_back() {
     loop {
         tokio::time::sleep(GIVE_BACK_EVERY).await;
-        // SAFETY: has no arguments that could be wrong. It walks all free memory: milliseconds, on a thread that nobody
-        // waits for.
+        // SAFETY: has no arguments that could be wrong. Whoever allocates from the arena that is being walked waits for
+        // it: 0.3 to 3 ms, and 23 once, on a machine whose processors were all busy.
         let _ = tokio::task::spawn_blocking(|| unsafe { libc::malloc_trim(0) }).await;
     }
 }

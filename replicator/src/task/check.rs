@@ -18,7 +18,6 @@ impl Task {
         if !self.role().accepts() {
             return Err("this node is not active".into());
         }
-        self.state.checks.retain(|_, waiting| !waiting.is_closed());
         self.state.next_check += 1;
         let id = self.settings.id << 56 | (boottime_ms() & 0xffff_ffff) << 20 | self.state.next_check & 0xf_ffff;
         let entry = Entry {

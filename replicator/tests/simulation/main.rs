@@ -54,7 +54,7 @@ macro_rules! simulate {
 
 // Kind of run, seeds of it that always run, and those that once found a bug.
 simulate! {
-    all_kinds_of_faults, 60, known: [];
+    all_kinds_of_faults, 60, known: [48];
     a_shaky_network, 40, known: [];
     one_failure_at_a_time, 60, known: [];
     a_forgetful_standby_and_then_the_active_one, 60, known: [];

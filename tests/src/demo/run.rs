@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::client::{Client, Place, psql};
+use super::client::{Ack, Client, Place, psql};
 use super::report::{Fault, phases, table, verdict};
-use super::sampler::Watcher;
-use super::{service, verify};
+use super::sampler::{self, Watcher};
+use super::service;
+use super::verify::{self, Finding};
 use crate::clock::{now, pause, wait_for};
 use crate::lab::{Lab, LabOptions};
 use crate::process::{run_ok, show};
@@ -22,50 +23,68 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 /// The first start includes making the database.
 const FIRST_START_LIMIT: Duration = Duration::from_secs(120);
 
-struct Demo {
-    lab: Lab,
+struct Demo<'a> {
+    lab: &'a Lab,
     place: Place,
     began: Instant,
 }
 
 /// Runs it in `dir`; true if all holds. Once `interrupted` is set, someone else takes the lab down.
 pub fn run(dir: &Path, interrupted: &AtomicBool) -> Result<bool> {
-    let demo = std::env::current_exe().context("finding this program's own file")?;
-    let options = LabOptions {
-        dir: Some(dir.to_owned()),
-        units: service::units(&demo)?,
-        log_mib: 256,
-        ..LabOptions::default()
-    };
     let began = now();
     say(
         began,
         "three nodes, a switch and a client, in network namespaces of this machine",
     );
-    let lab = Lab::up(options)?;
+    in_lab(dir, 256, interrupted, |lab, place| Demo { lab, place, began }.course())
+}
+
+/// A lab with the demo's PBX stand-in, for as long as the course takes.
+pub fn in_lab(
+    dir: &Path,
+    log_mib: u64,
+    interrupted: &AtomicBool,
+    course: impl FnOnce(&Lab, Place) -> Result<bool>,
+) -> Result<bool> {
+    let demo = std::env::current_exe().context("finding this program's own file")?;
+    let lab = Lab::up(LabOptions {
+        dir: Some(dir.to_owned()),
+        units: service::units(&demo)?,
+        log_mib,
+        ..LabOptions::default()
+    })?;
     let place = Place {
         netns: lab.client_netns(),
         vip: lab.vip(),
     };
-    let demo = Demo { lab, place, began };
-    let outcome = demo.course();
+    let outcome = course(&lab, place);
     if interrupted.load(Ordering::Relaxed) {
-        std::mem::forget(demo.lab);
+        std::mem::forget(lab);
         return outcome;
     }
-    if outcome.is_err() {
-        eprintln!("{}", demo.lab.log_tails(10));
+    if !matches!(outcome, Ok(true)) {
+        eprintln!("{}", lab.log_tails(60));
     }
-    let down = demo.lab.down(false);
+    let down = lab.down(false);
     let good = outcome?;
     down.context("taking the lab down")?;
     Ok(good)
 }
 
-impl Demo {
+/// Everything that was acknowledged against everything that is there.
+pub fn reckoning(lab: &Lab, place: &Place, acks: &[Ack], seen: &sampler::Verdict) -> Result<Vec<Finding>> {
+    let active = lab.wait_active(FAILOVER_LIMIT)?;
+    let mut findings = vec![verify::transactions(place, acks)];
+    findings.extend(verify::files(lab, &active));
+    findings.push(verify::replicas(lab));
+    findings.extend(verify::one_writer(seen));
+    Ok(findings)
+}
+
+impl Demo<'_> {
     fn course(&self) -> Result<bool> {
         self.say("waiting for PostgreSQL to be made on the mount and to answer through the VIP");
-        prepare_database(&self.lab, &self.place)?;
+        prepare_database(self.lab, &self.place)?;
         let watcher = Watcher::start(self.lab.dir())?;
         let client = Client::start(self.place.clone());
         self.say("a client outside commits through the VIP; 50 calls are recorded; a log is written");
@@ -74,11 +93,7 @@ impl Demo {
         let acks = client.stop();
         let seen = watcher.finish()?;
         self.say("the reckoning");
-        let active = self.lab.wait_active(FAILOVER_LIMIT)?;
-        let mut findings = vec![verify::transactions(&self.place, &acks)];
-        findings.extend(verify::files(&self.lab, &active));
-        findings.push(verify::replicas(&self.lab));
-        findings.extend(verify::one_writer(&seen));
+        let findings = reckoning(self.lab, &self.place, &acks, &seen)?;
         let (sentences, good) = verdict(&findings, "a crash, a cut and a planned switch");
         println!("\n{}\n{sentences}", table(&faults, &acks));
         Ok(good)

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,17 +17,18 @@ use rustix::process::Signal;
 
 use super::client::{Client, Place};
 use super::report::verdict;
-use super::run::{prepare_database, say};
+use super::run::{in_lab, prepare_database, reckoning, say};
 use super::sampler::Watcher;
-use super::{service, verify};
 use crate::clock::{now, pause, wait_for};
-use crate::lab::{CheckVerdict, Lab, LabOptions, cluster_status};
+use crate::lab::{CheckVerdict, Lab, cluster_status};
 use crate::process::run_ok;
 
 /// Service must be back so soon after the last fault of a round was mended.
 const BACK_LIMIT: Duration = Duration::from_secs(60);
 const UP_TO_DATE_LIMIT: Duration = Duration::from_secs(120);
 const CHECK_EVERY: u32 = 10;
+/// Minutes of this load: no node may fall behind the log here.
+const LOG_MIB: u64 = 1024;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Act {
@@ -76,8 +77,8 @@ impl Act {
     }
 }
 
-struct Soak {
-    lab: Lab,
+struct Soak<'a> {
+    lab: &'a Lab,
     began: Instant,
     random: StdRng,
     counts: BTreeMap<&'static str, u32>,
@@ -86,47 +87,26 @@ struct Soak {
 
 /// Runs it in `dir`; true if all holds. Once `interrupted` is set, someone else takes the lab down.
 pub fn run(dir: &Path, length: Duration, seed: u64, interrupted: &AtomicBool) -> Result<bool> {
-    let demo = std::env::current_exe().context("finding this program's own file")?;
-    let options = LabOptions {
-        dir: Some(dir.to_owned()),
-        units: service::units(&demo)?,
-        // Minutes of this load: no node may fall behind the log here.
-        log_mib: 1024,
-        ..LabOptions::default()
-    };
     let began = now();
     say(
         began,
         &format!("faults for {} min, drawn from seed {seed}", length.as_secs() / 60),
     );
-    let mut soak = Soak {
-        lab: Lab::up(options)?,
-        began,
-        random: StdRng::seed_from_u64(seed),
-        counts: BTreeMap::new(),
-        outages: Vec::new(),
-    };
-    let outcome = soak.course(length);
-    if interrupted.load(Ordering::Relaxed) {
-        std::mem::forget(soak.lab);
-        return outcome;
-    }
-    if !matches!(outcome, Ok(true)) {
-        eprintln!("{}", soak.lab.log_tails(60));
-    }
-    let down = soak.lab.down(false);
-    let good = outcome?;
-    down.context("taking the lab down")?;
-    Ok(good)
+    in_lab(dir, LOG_MIB, interrupted, |lab, place| {
+        let soak = Soak {
+            lab,
+            began,
+            random: StdRng::seed_from_u64(seed),
+            counts: BTreeMap::new(),
+            outages: Vec::new(),
+        };
+        soak.course(&place, length)
+    })
 }
 
-impl Soak {
-    fn course(&mut self, length: Duration) -> Result<bool> {
-        let place = Place {
-            netns: self.lab.client_netns(),
-            vip: self.lab.vip(),
-        };
-        prepare_database(&self.lab, &place)?;
+impl Soak<'_> {
+    fn course(mut self, place: &Place, length: Duration) -> Result<bool> {
+        prepare_database(self.lab, place)?;
         let watcher = Watcher::start(self.lab.dir())?;
         let client = Client::start(place.clone());
         let mut round = 0;
@@ -141,11 +121,7 @@ impl Soak {
         let acks = client.stop();
         let seen = watcher.finish()?;
         say(self.began, "the reckoning");
-        let active = self.lab.wait_active(BACK_LIMIT)?;
-        let mut findings = vec![verify::transactions(&place, &acks)];
-        findings.extend(verify::files(&self.lab, &active));
-        findings.push(verify::replicas(&self.lab));
-        findings.extend(verify::one_writer(&seen));
+        let findings = reckoning(self.lab, place, &acks, &seen)?;
         let (sentences, good) = verdict(&findings, "the faults above");
         println!("\n{}\n{sentences}", self.summary(round));
         Ok(good)
@@ -201,7 +177,8 @@ impl Soak {
         } else {
             names[self.random.random_range(0..names.len())].clone()
         };
-        let other = names.iter().find(|name| **name != node).cloned().unwrap_or_default();
+        let other = names.iter().find(|name| **name != node).cloned();
+        let other = other.expect("there are three nodes");
         let daemon = ["holdfast", "vip-agent"][self.random.random_range(0..2)];
         match self.random.random_range(0..100) {
             0..22 => Act::Kill(node),
@@ -305,5 +282,8 @@ fn outage(client: &Client, since: Instant) -> Duration {
     let acks = client.acks();
     let from = acks.partition_point(|ack| ack.at < since).saturating_sub(1);
     let pairs = acks[from..].windows(2);
-    pairs.map(|pair| pair[1].at - pair[0].at).max().unwrap_or_default()
+    let silences = pairs.map(|pair| pair[1].at - pair[0].at);
+    // With nothing acknowledged before the fault, the silence began with it.
+    let first = acks.first().map(|ack| ack.at.saturating_duration_since(since));
+    silences.chain(first).max().expect("a commit was waited for")
 }

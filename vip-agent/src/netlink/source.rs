@@ -102,7 +102,7 @@ impl Netlink {
 
     /// The same route with the address as source; none where the address has nothing to do with the traffic.
     fn copy(&self, route: &RouteMessage) -> Option<RouteMessage> {
-        if route.header.kind != RouteType::Unicast || is_link_local(route) {
+        if route.header.kind != RouteType::Unicast || is_link_local(route) || is_tunnelled(route) {
             return None;
         }
         let mut copy = RouteMessage::default();
@@ -203,6 +203,12 @@ fn is_link_local(route: &RouteMessage) -> bool {
         RouteAttribute::Destination(RouteAddress::Inet(address)) => *address == Ipv4Addr::new(169, 254, 0, 0),
         _ => false,
     })
+}
+
+/// Without its encapsulation a copy would lead its traffic elsewhere.
+fn is_tunnelled(route: &RouteMessage) -> bool {
+    let tunnelled = |attribute| matches!(attribute, &RouteAttribute::Encap(_) | &RouteAttribute::EncapType(_));
+    route.attributes.iter().any(tunnelled)
 }
 
 /// The kernel adds attributes of its own.
