@@ -1,5 +1,7 @@
 //! `holdfast`: see `holdfast --help`.
 
+mod memory;
+
 use std::process::ExitCode;
 
 use clap::Parser;

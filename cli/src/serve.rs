@@ -4,7 +4,6 @@ mod agent;
 mod check;
 mod control;
 mod listen;
-mod memory;
 mod mounts;
 mod notices;
 mod notify;
@@ -25,7 +24,6 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    memory::few_arenas();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -66,7 +64,6 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<()> {
     let peers = Arc::new(peers::Peers::open(&shared)?);
     let servers = listen::start(&shared, peers.clone()).await?;
     peers.watch(&shared);
-    tokio::spawn(memory::give_back());
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");
     let mut watchdog = tokio::time::interval(std::time::Duration::from_secs(1));

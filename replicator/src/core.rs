@@ -313,6 +313,7 @@ impl<O: OldEntries> Core<O> {
                 self.forgetful = None;
             }
         }
+        let free = Self::last_of_each_row(free);
         free.into_iter().map(|message| self.outgoing(message)).collect()
     }
 
@@ -424,7 +425,9 @@ impl<O: OldEntries> Core<O> {
                     peer.heartbeat = (term, sent_at_ms);
                 }
             }
-            MessageType::MsgHeartbeatResponse if self.is_leader() => self.lease.answered(term, from, sent_at_ms),
+            MessageType::MsgHeartbeatResponse if self.is_leader() => {
+                self.lease.answered(term, from, sent_at_ms, self.now_ms);
+            }
             _ => {}
         }
     }

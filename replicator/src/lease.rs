@@ -30,9 +30,9 @@ impl Lease {
     }
 
     /// A heartbeat of `term`, sent by this node at `sent_at_ms`, was answered. With three nodes one answer and
-    /// this node are a majority.
-    pub(crate) fn answered(&mut self, term: u64, peer: u64, sent_at_ms: u64) {
-        if term != self.term || self.ended || sent_at_ms == 0 {
+    /// this node are a majority. An answer to what isn't sent yet is none: it would make the lease outlast its promise.
+    pub(crate) fn answered(&mut self, term: u64, peer: u64, sent_at_ms: u64, now_ms: u64) {
+        if term != self.term || self.ended || sent_at_ms == 0 || sent_at_ms > now_ms {
             return;
         }
         let latest = self.answered.entry(peer).or_default();
@@ -69,20 +69,29 @@ mod tests {
     fn it_counts_from_the_sending_of_the_newest_heartbeat_that_was_answered() {
         let mut lease = Lease::new(900);
         lease.begin(3);
-        lease.answered(3, 2, 1000);
-        lease.answered(3, 1, 800);
+        lease.answered(3, 2, 1000, 1500);
+        lease.answered(3, 1, 800, 1500);
         assert_eq!(lease.until_ms(), 1900);
+    }
+
+    #[test]
+    fn an_answer_to_what_is_not_sent_yet_gives_nothing() {
+        let mut lease = Lease::new(900);
+        lease.begin(3);
+        lease.answered(3, 2, 1501, 1500);
+        lease.answered(3, 1, u64::MAX, 1500);
+        assert_eq!(lease.until_ms(), 0);
     }
 
     #[test]
     fn answers_of_another_term_and_after_the_end_give_nothing() {
         let mut lease = Lease::new(900);
         lease.begin(3);
-        lease.answered(2, 2, 1000);
+        lease.answered(2, 2, 1000, 1500);
         assert_eq!(lease.until_ms(), 0);
-        lease.answered(3, 2, 1000);
+        lease.answered(3, 2, 1000, 1500);
         lease.end();
-        lease.answered(3, 2, 1100);
+        lease.answered(3, 2, 1100, 1500);
         assert_eq!(lease.until_ms(), 0);
     }
 }

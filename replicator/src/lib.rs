@@ -21,6 +21,7 @@ mod sequencer;
 mod start;
 mod task;
 mod threads;
+mod unapplied;
 mod urgency;
 pub mod view;
 mod waiting;

@@ -17,6 +17,7 @@ use crate::threads::checkpoint::CheckpointThread;
 use crate::threads::fetch::FetchThread;
 use crate::threads::log::{LogThread, LogWork};
 use crate::threads::spawn;
+use crate::unapplied::Unapplied;
 use crate::view::{View, Watch};
 use holdfast_storage::apply::Applier;
 use holdfast_storage::checkpoint;
@@ -352,6 +353,7 @@ impl Replica {
                     gate,
                     pins,
                     gather: Gather::new(&stable),
+                    unapplied: Unapplied::default(),
                     state: State::default(),
                 })
             })?,

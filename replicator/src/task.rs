@@ -21,6 +21,7 @@ use crate::threads::ThreadEvent;
 use crate::threads::apply::{self, ApplyWork};
 use crate::threads::fetch::FetchWork;
 use crate::threads::log::LogWork;
+use crate::unapplied::Unapplied;
 use crate::view::{Failover, PeerView, View};
 use crate::waiting::{Answer, Waiting};
 use crate::wire::PeerMessage;
@@ -89,6 +90,7 @@ pub(crate) struct Task {
     pub(crate) gate: Arc<Gate>,
     pub(crate) pins: crate::pins::Pins,
     pub(crate) gather: Gather,
+    pub(crate) unapplied: Unapplied,
     pub(crate) state: State,
 }
 
@@ -131,7 +133,7 @@ impl Task {
         // Never in bursts: a follower would answer a heartbeat and then time out within a millisecond.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.state.stopping {
-            let left = self.gather.left_ms(boottime_ms());
+            let left = self.left_ms(boottime_ms());
             tokio::select! {
                 biased;
                 _ = ticks.tick() => self.tick(),
@@ -149,7 +151,14 @@ impl Task {
         self.end_role();
         self.flush();
         let _ = self.channels.log.send(LogWork::Persist(self.gather.rest()));
+        self.hand_to_apply(true);
         self.core.last()
+    }
+
+    /// When something that was held back must go on.
+    fn left_ms(&self, now: u64) -> Option<u64> {
+        let both = [self.gather.left_ms(now), self.unapplied.left_ms(now)];
+        both.into_iter().flatten().min()
     }
 
     /// What else has arrived meanwhile, so that one write and one sync serve it all.
@@ -467,10 +476,11 @@ impl Task {
         self.publish(now);
     }
 
-    /// Asks to be woken by the apply thread if something here waits for it, and says whether it has just gone on.
-    /// Otherwise its progress is seen whenever the loop turns: a wake-up for each entry would cost more than the entry.
-    fn must_look_again(&self) -> bool {
+    /// Hands over what is to be applied. Asks to be woken by the apply thread if something here waits for it, and says
+    /// whether it has just gone on. Otherwise its progress is seen whenever the loop turns: a wake-up for each entry would cost more than the entry.
+    fn must_look_again(&mut self) -> bool {
         let waits = self.sequencer.is_full() || (self.core.is_leader() && !self.core.has_applied_own_term());
+        self.hand_to_apply(waits);
         self.channels.apply_awaited.store(waits, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         waits && self.store.applied().0 > self.core.applied
@@ -498,13 +508,16 @@ impl Task {
             self.gather.push(persist, boottime_ms());
         }
         self.send_all(output.send);
-        self.hand_to_apply(output.committed);
+        self.unapplied.push(output.committed, boottime_ms());
         for wanted in output.fetch {
             let _ = self.channels.fetch.send(FetchWork::Entries(wanted));
         }
     }
 
-    fn hand_to_apply(&mut self, committed: Vec<holdfast_storage::apply::Committed>) {
+    fn hand_to_apply(&mut self, awaited: bool) {
+        let Some(committed) = self.unapplied.due(boottime_ms(), awaited) else {
+            return;
+        };
         let Some(last) = committed.last().map(|entry| entry.index) else {
             return;
         };

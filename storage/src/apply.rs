@@ -4,6 +4,8 @@
 //! Nothing is synced here. A crash at any line leaves data files ahead of the metadata; redo from the
 //! published checkpoint writes the same bytes again and ends in the same state.
 
+mod runs;
+
 use crate::check::{self, Part};
 use crate::data::sums::{self, Working};
 use crate::disk::Disk;
@@ -12,9 +14,11 @@ use crate::effects::{Effect, Entry};
 use crate::error::StoreError;
 use crate::key;
 use crate::meta::{Change, Meta};
+use crate::overlay::Settled;
 use crate::store::Store;
 use crate::types::{BLOCK, Ino, LogIndex, Term};
 use bytes::{BufMut, Bytes, BytesMut};
+use runs::{Run, Runs};
 use std::sync::Arc;
 
 /// Keys of one replica alone; never planned, never compared.
@@ -31,7 +35,12 @@ pub struct Committed {
 pub struct Applier<D: Disk, M: Meta> {
     store: Arc<Store<D, M>>,
     sums: Working,
-    changes: Vec<Change>,
+    /// Whole ranges of checksums that go with this batch.
+    ranges: Vec<Change>,
+    /// Writes of this batch that haven't reached their files yet.
+    runs: Runs,
+    /// What this batch changes, for the metadata store and then for the overlay.
+    settled: Settled,
     /// Entries up to here may have been applied before a crash, in part and in any order: their blocks may be
     /// torn until redo has passed them, so an old block that doesn't fit its checksum is no sign of rot.
     redo_until: LogIndex,
@@ -44,7 +53,9 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         Self {
             store,
             sums: Working::default(),
-            changes: Vec::new(),
+            ranges: Vec::new(),
+            runs: Runs::default(),
+            settled: Settled::default(),
             redo_until,
             block: vec![0; BLOCK as usize],
             large: AlignedBuf::default(),
@@ -54,7 +65,6 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     /// Applies entries that follow each other and what is applied already. Returns the answers to check
     /// effects among them. After an error nothing more may be applied: the caller halts with status alive.
     pub fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Part>, StoreError> {
-        let mut done = Vec::with_capacity(entries.len());
         let mut parts = Vec::new();
         let mut applied = self.store.applied();
         for entry in entries {
@@ -66,27 +76,24 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             }
             applied = entry.index;
             // Raft's own entry at the start of a term carries nothing.
-            let effects = if entry.data.is_empty() {
-                Vec::new()
-            } else {
-                self.decode(entry)?
-            };
-            for effect in &effects {
-                match effect {
-                    Effect::Check { id, part } => {
-                        self.commit(entry.index, &mut done)?;
-                        parts.push(Part {
-                            id: *id,
-                            index: entry.index,
-                            found: check::part(&self.store, part),
-                        });
-                    }
-                    effect => self.effect(entry.index, effect)?,
+            if entry.data.is_empty() {
+                continue;
+            }
+            for effect in self.decode(entry)? {
+                self.settled.count(entry.index, &effect);
+                if let Effect::Check { id, part } = effect {
+                    self.commit(entry.index)?;
+                    parts.push(Part {
+                        id,
+                        index: entry.index,
+                        found: check::part(&self.store, &part),
+                    });
+                } else {
+                    self.effect(entry.index, effect)?;
                 }
             }
-            done.push((entry.index, effects));
         }
-        self.commit(applied, &mut done)?;
+        self.commit(applied)?;
         Ok(parts)
     }
 
@@ -103,33 +110,75 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     }
 
     /// Writes what has gathered in one batch, then lets readers see it there.
-    fn commit(&mut self, index: LogIndex, done: &mut Vec<(LogIndex, Vec<Effect>)>) -> Result<(), StoreError> {
-        self.sums.flush(&mut self.changes);
+    fn commit(&mut self, index: LogIndex) -> Result<(), StoreError> {
+        self.write_runs()?;
+        let mut changes = std::mem::take(&mut self.ranges);
+        self.sums.flush(&mut changes);
+        let keys = self.settled.keys.iter();
+        changes.extend(keys.map(|(key, value)| match value {
+            Some(value) => Change::Put(key.clone(), value.clone()),
+            None => Change::Delete(key.clone()),
+        }));
         let mut applied = BytesMut::with_capacity(8);
         applied.put_u64_le(index.0);
-        self.changes
-            .push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
-        self.store.meta.write(std::mem::take(&mut self.changes))?;
-        self.store.overlay.applied(done);
+        changes.push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
+        self.store.meta.write(changes)?;
+        self.store.overlay.applied(index, &self.settled);
         self.store.set_applied(index);
-        done.clear();
+        self.settled = Settled::default();
         Ok(())
     }
 
-    fn effect(&mut self, index: LogIndex, effect: &Effect) -> Result<(), StoreError> {
+    fn effect(&mut self, index: LogIndex, effect: Effect) -> Result<(), StoreError> {
         match effect {
-            Effect::Put { key, value } => self.changes.push(Change::Put(key.clone(), value.clone())),
-            Effect::Delete { key } => self.changes.push(Change::Delete(key.clone())),
-            Effect::Write { ino, offset, data } => self.write(index, *ino, *offset, data)?,
-            Effect::Truncate { ino, size } => self.truncate(index, *ino, *size)?,
-            Effect::Zero { ino, offset, len } => self.zero(index, *ino, *offset, *len)?,
+            Effect::Put { key, value } => drop(self.settled.keys.insert(key, Some(value))),
+            Effect::Delete { key } => drop(self.settled.keys.insert(key, None)),
+            Effect::Write { ino, offset, data } => {
+                self.settled.files.insert(ino);
+                if let Some(run) = self.runs.push(index, ino, offset, &data) {
+                    self.write_run(ino, &run)?;
+                }
+                if self.runs.are_many() {
+                    self.write_runs()?;
+                }
+            }
+            Effect::Truncate { ino, size } => {
+                self.settled.files.insert(ino);
+                self.write_run_of(ino)?;
+                self.truncate(index, ino, size)?;
+            }
+            Effect::Zero { ino, offset, len } => {
+                self.settled.files.insert(ino);
+                self.write_run_of(ino)?;
+                self.zero(index, ino, offset, len)?;
+            }
             Effect::Purge { ino } => {
-                self.sums.purge(*ino, &mut self.changes);
-                self.store.data.remove(*ino)?;
+                self.runs.take(ino);
+                self.sums.purge(ino, &mut self.ranges);
+                self.store.data.remove(ino)?;
             }
             Effect::Check { .. } => {}
         }
         Ok(())
+    }
+
+    fn write_runs(&mut self) -> Result<(), StoreError> {
+        for (ino, run) in self.runs.take_all() {
+            self.write_run(ino, &run)?;
+        }
+        Ok(())
+    }
+
+    fn write_run_of(&mut self, ino: Ino) -> Result<(), StoreError> {
+        match self.runs.take(ino) {
+            Some(run) => self.write_run(ino, &run),
+            None => Ok(()),
+        }
+    }
+
+    /// A run counts as its first entry: during redo the blocks before it may be torn.
+    fn write_run(&mut self, ino: Ino, run: &Run) -> Result<(), StoreError> {
+        self.write(run.index, ino, run.offset, run.data())
     }
 
     fn write(&mut self, index: LogIndex, ino: Ino, offset: u64, data: &[u8]) -> Result<(), StoreError> {
@@ -191,7 +240,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     fn truncate(&mut self, index: LogIndex, ino: Ino, size: u64) -> Result<(), StoreError> {
         let (block, inside) = (size / BLOCK, (size % BLOCK) as usize);
         if inside == 0 {
-            self.sums.cut(&self.store.meta, ino, block, &mut self.changes)?;
+            self.sums.cut(&self.store.meta, ino, block, &mut self.ranges)?;
         } else {
             let old = self.sums.get(&self.store.meta, ino, block)?;
             let sum = if old == sums::HOLE {
@@ -199,7 +248,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             } else {
                 self.sum_with(index, ino, block, inside, &ZEROS[inside..])?
             };
-            self.sums.cut(&self.store.meta, ino, block + 1, &mut self.changes)?;
+            self.sums.cut(&self.store.meta, ino, block + 1, &mut self.ranges)?;
             self.sums.set(&self.store.meta, ino, block, sum)?;
         }
         self.store.data.truncate(ino, size)
@@ -217,7 +266,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         self.zero_inside(index, ino, offset, whole.start * BLOCK)?;
         self.zero_inside(index, ino, whole.end * BLOCK, end)?;
         self.sums
-            .clear(&self.store.meta, ino, whole.clone(), &mut self.changes)?;
+            .clear(&self.store.meta, ino, whole.clone(), &mut self.ranges)?;
         self.store
             .data
             .punch(ino, whole.start * BLOCK, (whole.end - whole.start) * BLOCK)

@@ -68,6 +68,14 @@ pub struct Entry {
 }
 
 const VERSION: u8 = 1;
+const CHECK: u8 = 7;
+/// Version and term.
+const HEAD: usize = 9;
+
+/// Whether an entry's data asks for a comparison of the replicas. Such an entry has no other effect.
+pub fn is_check(data: &[u8]) -> bool {
+    data.get(HEAD) == Some(&CHECK)
+}
 
 fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_u32_le(u32::try_from(bytes.len()).expect("effects are far below 4 GiB"));
@@ -77,7 +85,7 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
 impl Entry {
     pub fn encode(&self) -> Bytes {
         let size: usize = self.effects.iter().map(Effect::size_hint).sum();
-        let mut out = BytesMut::with_capacity(9 + size);
+        let mut out = BytesMut::with_capacity(HEAD + size);
         out.put_u8(VERSION);
         out.put_u64_le(self.term.0);
         for effect in &self.effects {
@@ -93,7 +101,7 @@ impl Entry {
             what: what.into(),
         };
         let mut from = data.clone();
-        if from.len() < 9 {
+        if from.len() < HEAD {
             return Err(bad("shorter than its head"));
         }
         let version = from.get_u8();
@@ -155,7 +163,7 @@ impl Effect {
                 out.put_u64_le(ino.0);
             }
             Self::Check { id, part } => {
-                out.put_u8(7);
+                out.put_u8(CHECK);
                 out.put_u64_le(*id);
                 match part {
                     CheckPart::Meta { from, limit } => {
@@ -197,7 +205,7 @@ impl Effect {
                 len: from.u64()?,
             },
             6 => Self::Purge { ino: Ino(from.u64()?) },
-            7 => {
+            CHECK => {
                 let id = from.u64()?;
                 let part = match from.u8()? {
                     1 => CheckPart::Meta {

@@ -83,7 +83,13 @@ impl<O: OldEntries> Core<O> {
                     term: message.term,
                     index: message.index,
                 };
-                out.send.push((message.to, PeerMessage::Received(received)));
+                match out.send.last_mut() {
+                    // The newer one says both.
+                    Some((to, PeerMessage::Received(last))) if *to == message.to && last.term == received.term => {
+                        last.index = last.index.max(received.index);
+                    }
+                    _ => out.send.push((message.to, PeerMessage::Received(received))),
+                }
                 wait.push(message.clone());
             }
             // Says nothing about entries. Its term must be durable, for a vote given again after a crash.
@@ -93,6 +99,26 @@ impl<O: OldEntries> Core<O> {
             }
             _ => wait.push(message.clone()),
         }
+    }
+
+    /// Of several answers in a row that say up to where this node has the leader's entries, only the last.
+    pub(super) fn last_of_each_row(messages: Vec<Message>) -> Vec<Message> {
+        let accepts = |message: &Message| message.msg_type == MessageType::MsgAppendResponse && !message.reject;
+        let mut kept: Vec<Message> = Vec::new();
+        for message in messages {
+            match kept.last_mut() {
+                Some(last)
+                    if accepts(last)
+                        && accepts(&message)
+                        && (last.to, last.term) == (message.to, message.term)
+                        && last.index <= message.index =>
+                {
+                    *last = message;
+                }
+                _ => kept.push(message),
+            }
+        }
+        kept
     }
 
     pub(super) fn outgoing(&self, message: Message) -> (u64, PeerMessage) {

@@ -20,7 +20,7 @@ pub(crate) enum ApplyWork {
 
 /// Bytes and entries that one batch applies at most.
 const BATCH_BYTES: usize = 4 << 20;
-const BATCH_ENTRIES: usize = 512;
+const BATCH_ENTRIES: usize = 4096;
 
 pub(crate) struct ApplyThread {
     pub(crate) store: Arc<RealStore>,

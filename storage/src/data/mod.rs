@@ -118,7 +118,7 @@ impl<D: Disk> DataFiles<D> {
         let got = match self.file(ino, false)? {
             Some(file) => file
                 .read_at(buffer, offset)
-                .map_err(StoreError::disk("reading", &path(ino)))?,
+                .map_err(|error| StoreError::disk("reading", &path(ino))(error))?,
             None => 0,
         };
         buffer[got..].fill(0);
@@ -154,7 +154,7 @@ impl<D: Disk> DataFiles<D> {
             .write_at(head, offset)
             .and_then(|()| self.write_around_cache(ino, large, large_at, scratch))
             .and_then(|()| file.write_at(tail, tail_at));
-        written.map_err(StoreError::disk("writing", &path(ino)))?;
+        written.map_err(|error| StoreError::disk("writing", &path(ino))(error))?;
         self.changed(ino);
         Ok(())
     }

@@ -17,7 +17,7 @@ use extents::Extents;
 pub use extents::Piece;
 use keys::Keys;
 pub use keys::Known;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -55,6 +55,25 @@ fn cost(effect: &Effect) -> u64 {
         Effect::Put { key, value } => KEY_COST + (key.len() + value.len()) as u64,
         Effect::Write { data, .. } => KEY_COST + data.len() as u64,
         _ => KEY_COST,
+    }
+}
+
+/// What a batch of entries has changed in the store.
+#[derive(Default)]
+pub struct Settled {
+    /// Each key with what it is now.
+    pub keys: BTreeMap<Key, Option<Bytes>>,
+    pub files: BTreeSet<Ino>,
+    /// What each entry had cost while it was pending.
+    costs: Vec<(LogIndex, u64)>,
+}
+
+impl Settled {
+    pub fn count(&mut self, index: LogIndex, effect: &Effect) {
+        match self.costs.last_mut() {
+            Some((last, sum)) if *last == index => *sum += cost(effect),
+            _ => self.costs.push((index, cost(effect))),
+        }
     }
 }
 
@@ -104,32 +123,20 @@ impl Overlay {
         change(self.file_mut(ino).entry(ino).or_default());
     }
 
-    /// These entries are in the store now: what they showed is dropped, unless a later entry shows something newer.
-    pub fn applied(&self, entries: &[(LogIndex, Vec<Effect>)]) {
-        let Some((last, _)) = entries.last() else { return };
+    /// All up to `last` is in the store now: what showed it is dropped, unless a later entry shows something newer.
+    pub fn applied(&self, last: LogIndex, settled: &Settled) {
         let since = self.since.load(Ordering::Acquire);
-        let mut files = HashSet::new();
-        for (index, effects) in entries {
-            for effect in effects {
-                if index.0 >= since {
-                    self.release(cost(effect));
-                }
-                match effect {
-                    Effect::Put { key, value } => self.keys_mut(key).settle(key, *index, Some(value)),
-                    Effect::Delete { key } => self.keys_mut(key).settle(key, *index, None),
-                    Effect::Write { ino, .. } | Effect::Truncate { ino, .. } | Effect::Zero { ino, .. } => {
-                        files.insert(*ino);
-                    }
-                    Effect::Purge { .. } | Effect::Check { .. } => {}
-                }
-            }
+        let pended = settled.costs.iter().filter(|(index, _)| index.0 >= since);
+        self.release(pended.map(|(_, cost)| cost).sum());
+        for (key, value) in &settled.keys {
+            self.keys_mut(key).settle(key, last, value.as_ref());
         }
-        for ino in files {
-            let mut shard = self.file_mut(ino);
-            if let Some(file) = shard.get_mut(&ino) {
-                file.settle(*last);
+        for ino in &settled.files {
+            let mut shard = self.file_mut(*ino);
+            if let Some(file) = shard.get_mut(ino) {
+                file.settle(last);
                 if file.is_empty() {
-                    shard.remove(&ino);
+                    shard.remove(ino);
                 }
             }
         }
