@@ -1,8 +1,9 @@
-.PHONY: help setup build demo soak test check
+.PHONY: help setup build demo soak bench test check
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
 	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), then the reckoning (root)"
+	@echo "make bench   the speed of Holdfast, GlusterFS and the local disk under the same loads, by turns (ONLY=load,load; ROUNDS=n; root)"
 	@echo "make test    everything that must hold before a commit: build, lints, all tests (root)"
 	@echo "make build   the release binaries alone"
 	@echo "make check   format, lints, licences"
@@ -19,6 +20,9 @@ demo: setup
 
 soak: setup
 	@scripts/demo.sh soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+bench: setup
+	@scripts/bench.sh $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 test: setup
 	@scripts/test.sh

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_tests::clock::pause;
 use holdfast_tests::demo::{run, sampler, service::Service, soak};
 use holdfast_tests::lab::{take_down::take_down, temporary_folder};
+use holdfast_tests::signals;
 
 /// A cluster on this machine, a PBX stand-in on it, a crash, a cut and a planned switch; then everything that was
 /// acknowledged is verified. Needs root and PostgreSQL.
@@ -69,47 +70,22 @@ fn main() -> ExitCode {
 fn within_a_lab(course: impl FnOnce(&Path) -> Result<bool>) -> Result<bool> {
     run::preflight()?;
     let dir = temporary_folder()?;
-    clean_up_at_signals(dir.clone())?;
+    let lab = dir.clone();
+    signals::clean_up_at_signals(move || {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        eprintln!("interrupted; taking the lab down");
+        if lab.join("lab.json").exists()
+            && let Err(error) = take_down(&lab, false)
+        {
+            eprintln!("holdfast-demo: taking down {}: {error:#}", lab.display());
+        }
+        remove_folder(&lab);
+    })?;
     let outcome = course(&dir);
     if !INTERRUPTED.load(Ordering::Relaxed) {
         remove_folder(&dir);
     }
     outcome
-}
-
-/// Ctrl-C and the like take the lab down and end the process.
-fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
-    // SAFETY: a zeroed set is filled in by sigemptyset before anyone reads it.
-    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `signals` outlives the calls; the signals are valid. Blocked here, before any thread is started, so that
-    // only the thread below receives them; the lab's daemons start with an empty mask.
-    let blocked = unsafe {
-        libc::sigemptyset(&raw mut signals);
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            libc::sigaddset(&raw mut signals, signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut())
-    };
-    anyhow::ensure!(blocked == 0, "blocking signals failed with error {blocked}");
-    let wait = move || {
-        let mut signal = 0;
-        // SAFETY: both point to values of this frame.
-        unsafe { libc::sigwait(&raw const signals, &raw mut signal) };
-        INTERRUPTED.store(true, Ordering::Relaxed);
-        eprintln!("interrupted; taking the lab down");
-        if dir.join("lab.json").exists()
-            && let Err(error) = take_down(&dir, false)
-        {
-            eprintln!("holdfast-demo: taking down {}: {error:#}", dir.display());
-        }
-        remove_folder(&dir);
-        std::process::exit(128 + signal);
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(wait)
-        .map(drop)
-        .context("starting a thread")
 }
 
 /// Empty by now, unless someone has put files there.

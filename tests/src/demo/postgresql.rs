@@ -15,7 +15,7 @@ use crate::process::run_ok;
 pub const PORT: u16 = 5432;
 const INITDB_LIMIT: Duration = Duration::from_secs(90);
 /// As the first words of a command: PostgreSQL refuses to run as root.
-const AS_POSTGRES: [&str; 4] = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+pub const AS_POSTGRES: [&str; 4] = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
 
 /// Folder of the newest PostgreSQL's programs, as Debian installs them.
 pub fn programs() -> Result<PathBuf> {
@@ -105,7 +105,7 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
-fn postgres_ids() -> Result<(u32, u32)> {
+pub fn postgres_ids() -> Result<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
     let line = users.lines().find(|line| line.starts_with("postgres:"));
     let fields: Vec<&str> = line.context("there is no user postgres")?.split(':').collect();
