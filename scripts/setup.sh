@@ -13,6 +13,8 @@ packages=(
     iproute2 fuse3 procps util-linux postgresql
     # what the tests put on the mount and under the store
     attr acl xfsprogs rsync fio python3
+    # three booted machines, for the tests of systemd's units
+    debootstrap systemd-container
 )
 oldest_rust=1.88
 

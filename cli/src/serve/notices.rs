@@ -96,7 +96,7 @@ pub(super) fn of(
     for id in &view.left_behind {
         found.push(notice(
             format!("{} fell behind what the log still holds", shared.name_of(*id)),
-            "It can't catch up by itself: stop it, move its store away, and seed it anew.",
+            "It can't catch up by itself, and this version can't copy a store to it: the two others go on. See `A new replica` in the runbook.",
             0,
             true,
         ));
@@ -108,7 +108,7 @@ pub(super) fn of(
                     "{} came back with another store than before; what it says is ignored",
                     shared.name_of(*id)
                 ),
-                "Its disk was replaced or its store moved. Bring the old store back, or join it as a new member.",
+                "Its disk was replaced or its store moved. Bring the old store back; if it is gone, see `A new replica` in the runbook.",
                 0,
                 true,
             ));
@@ -130,7 +130,6 @@ pub(super) fn of(
             false,
         ));
     }
-    found.extend(agent.map(|report| report.notices.clone()).unwrap_or_default());
     found
 }
 

@@ -24,7 +24,8 @@ pub fn json(status: &ClusterStatus) -> Value {
 
 fn node(node: &Node<'_>) -> Value {
     let status = &node.status;
-    let agent = node.agent();
+    // What an agent said last holds no longer when nobody can ask it.
+    let agent = node.agent().filter(|_| node.reachable);
     // Indices of a node that was never heard aren't 0: nobody knows them.
     let heard = node.reachable || node.last_heard_unix_ms > 0;
     let known = |number: u64| heard.then_some(number);
@@ -46,7 +47,7 @@ fn node(node: &Node<'_>) -> Value {
         "first_index": known(status.first_index),
         "lag_bytes": known(status.lag_bytes),
         "lag_ms": known(status.lag_ms),
-        "lease_left_ms": status.lease_left_ms,
+        "lease_left_ms": if node.reachable { status.lease_left_ms } else { 0 },
         "forgetful": status.forgetful,
     });
     let rest = json!({
@@ -54,7 +55,7 @@ fn node(node: &Node<'_>) -> Value {
         "mounted": node.reachable && status.mounted,
         "writable": node.reachable && status.writable,
         "mount_path": status.mount_path,
-        "agent_connected": node.reachable && agent.is_some(),
+        "agent_connected": agent.is_some(),
         "agent_phase": agent.map(|agent| &agent.phase),
         "eligible": agent.map(|agent| agent.eligible),
         "units": agent.map_or_else(Vec::new, |agent| agent.units.iter().map(unit).collect()),

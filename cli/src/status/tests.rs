@@ -297,6 +297,19 @@ fn notices_and_reasons() {
 }
 
 #[test]
+fn json_of_a_node_that_is_gone_claims_nothing_of_now() {
+    let mut cluster = healthy();
+    cluster.nodes[0].reachable = false;
+    let n1 = &json(&cluster)["nodes"][0];
+    assert_eq!(
+        (&n1["units"], &n1["lease_left_ms"]),
+        (&serde_json::json!([]), &0.into())
+    );
+    assert!(n1["agent_phase"].is_null() && n1["eligible"].is_null());
+    assert_eq!((&n1["vip"], &n1["writable"]), (&false.into(), &false.into()));
+}
+
+#[test]
 fn json_has_its_keys() {
     let document = json(&healthy());
     for key in [

@@ -112,6 +112,11 @@ impl Command {
         Ok(self.cgroup.populated() || (!self.status.is_empty() && self.says_up(within).await?))
     }
 
+    /// Whether it can say that it is up although nothing of it is in the cgroup.
+    pub(crate) fn has_status(&self) -> bool {
+        !self.status.is_empty()
+    }
+
     /// Whether it says that it is up.
     pub(crate) async fn up(&self, within: Duration) -> Result<()> {
         let up = if self.status.is_empty() {

@@ -22,7 +22,7 @@ pub(crate) use command::Command;
 pub(crate) use systemd::Systemd;
 
 use crate::core::{Event, Outcome, Seen, Verb};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::probes;
 
 /// Where things of this node's units lie that aren't on the mount.
@@ -179,19 +179,30 @@ impl Part {
         }
     }
 
-    /// A unit without a probe is well when its control says that it is up.
+    /// A unit is well when it runs, as far as its control can tell, and its probe passes. The probe alone isn't enough:
+    /// somebody else may be answering it.
     async fn check(&self) -> Seen {
-        let well = match (&self.health, &self.control) {
-            (Some(health), _) => probes::probe(health, self.probe_within).await,
-            (None, Control::Command(command)) => command.up(PROBE_LIMIT).await,
-            (None, Control::Systemd(systemd)) => systemd.up().await,
-        };
-        match well {
+        match self.well().await {
             Ok(()) => Seen::Healthy,
             Err(unwell) => match self.look().await {
                 Seen::NotRunning => Seen::NotRunning,
                 _ => Seen::Unhealthy(unwell.sentence()),
             },
+        }
+    }
+
+    async fn well(&self) -> Result<()> {
+        let up = match (&self.control, &self.health) {
+            // What it has started may have left the cgroup, into a container for example: only the probe knows.
+            (Control::Command(command), Some(_)) if !command.has_status() => Ok(()),
+            (Control::Command(command), _) => command.up(PROBE_LIMIT).await,
+            (Control::Systemd(systemd), _) => systemd.up().await,
+        };
+        match (up, &self.health) {
+            (Err(error @ Error::Unhealthy { .. }), _) | (Err(error), None) => Err(error),
+            // A control that doesn't answer says nothing about the unit.
+            (_, Some(health)) => probes::probe(health, self.probe_within).await,
+            (Ok(()), None) => Ok(()),
         }
     }
 
@@ -201,5 +212,51 @@ impl Part {
             warn!(unit = self.name, "{doing}: {why}");
             why
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YES: &str = "/bin/true";
+    const NO: &str = "/bin/false";
+
+    fn part(status: &[&str], health: Option<&str>) -> Part {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let unit = Unit {
+            name: "pbx".to_owned(),
+            control: UnitControl::Command {
+                start: words(&[YES]),
+                stop: Vec::new(),
+                status: words(status),
+                kill: Vec::new(),
+            },
+            health: health.map(|program| Health::Command(words(&[program]))),
+            health_every: Duration::from_secs(1),
+            health_failures: 1,
+            start_timeout: Duration::from_secs(1),
+            stop_timeout: Duration::from_secs(1),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        Part::new(&unit, &Places::beside(&folder.path().join("holdfast.sock")))
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_passes_does_not_make_a_stopped_unit_well() {
+        assert_eq!(part(&[NO], Some(YES)).check().await, Seen::NotRunning);
+        assert_eq!(part(&[YES], Some(YES)).check().await, Seen::Healthy);
+        assert_eq!(part(&[NO], None).check().await, Seen::NotRunning);
+    }
+
+    #[tokio::test]
+    async fn a_running_unit_whose_probe_fails_is_unwell() {
+        assert!(matches!(part(&[YES], Some(NO)).check().await, Seen::Unhealthy(_)));
+    }
+
+    #[tokio::test]
+    async fn only_the_probe_knows_where_the_control_can_not_tell() {
+        assert_eq!(part(&[], Some(YES)).check().await, Seen::Healthy);
+        assert_eq!(part(&["/no/such/program"], Some(YES)).check().await, Seen::Healthy);
     }
 }
