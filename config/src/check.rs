@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::document::Document;
 use crate::error::ConfigError;
-use crate::{Cluster, Config, Node, Tls, defaults, network, paths, raw, timers, units, vip};
+use crate::{Cluster, Config, Node, Tls, defaults, network, paths, raw, timers, units, vip, watchdog};
 
 pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
     let raw = document.parse()?;
@@ -34,6 +34,7 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
         .vip
         .map(|raw| vip::check(document, raw, &cluster.nodes, &timers))
         .transpose()?;
+    let watchdog = raw.watchdog.map(|raw| watchdog::check(document, raw)).transpose()?;
     let units = units::check(document, raw.unit)?;
     let file = document.file.clone();
     let config = Config {
@@ -45,6 +46,7 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
         mount,
         timers,
         vip,
+        watchdog,
         socket,
         units,
     };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Mount, Node, Store, Timers, Unit, UnitControl, Vip};
+use crate::{Mount, Node, Store, Timers, Unit, UnitControl, Vip, Watchdog};
 
 /// Where the daemon and the operator's commands look for the configuration.
 pub const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
@@ -68,6 +68,15 @@ impl Vip {
             valid: Duration::from_secs(1),
             renew_every: Duration::from_millis(200),
             renew_min_lease: Duration::from_millis(550),
+        }
+    }
+}
+
+impl Watchdog {
+    pub fn new(device: &str) -> Self {
+        Self {
+            device: PathBuf::from(device),
+            timeout: Duration::from_secs(10),
         }
     }
 }

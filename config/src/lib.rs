@@ -16,6 +16,7 @@ mod timers;
 mod tls_files;
 mod units;
 mod vip;
+mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,8 @@ pub struct Config {
     pub timers: Timers,
     /// Absent: no address is managed.
     pub vip: Option<Vip>,
+    /// Absent: a PBX that outlives its role and can't be killed stays until somebody comes.
+    pub watchdog: Option<Watchdog>,
     /// Unix socket on which the daemon answers local callers and vip-agent.
     pub socket: PathBuf,
     /// The PBX, in the order of starting.
@@ -157,6 +160,13 @@ impl Vip {
     pub fn wait_after_lease(&self) -> Duration {
         (self.valid + KERNEL_SLACK).saturating_sub(self.renew_min_lease)
     }
+}
+
+/// A timer that resets this machine unless vip-agent feeds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watchdog {
+    pub device: PathBuf,
+    pub timeout: Duration,
 }
 
 /// One part of the PBX.

@@ -90,7 +90,12 @@ pub(crate) fn apart(document: &Document, config: &Config) -> Result<(), ConfigEr
     Ok(())
 }
 
-fn absolute(document: &Document, key: &str, raw: Option<String>, default: PathBuf) -> Result<PathBuf, ConfigError> {
+pub(crate) fn absolute(
+    document: &Document,
+    key: &str,
+    raw: Option<String>,
+    default: PathBuf,
+) -> Result<PathBuf, ConfigError> {
     let Some(text) = raw else { return Ok(default) };
     let path = Path::new(&text);
     let climbs = path.components().any(|part| matches!(part, Component::ParentDir));

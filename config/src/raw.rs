@@ -18,6 +18,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) timers: Timers,
     pub(crate) vip: Option<Vip>,
+    pub(crate) watchdog: Option<Watchdog>,
     #[serde(default)]
     pub(crate) unit: Vec<Unit>,
 }
@@ -81,6 +82,13 @@ pub(crate) struct Vip {
     pub(crate) valid_s: Option<u64>,
     pub(crate) renew_every_ms: Option<u64>,
     pub(crate) renew_min_lease_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watchdog {
+    pub(crate) device: Option<String>,
+    pub(crate) timeout_s: Option<u64>,
 }
 
 #[derive(Deserialize)]

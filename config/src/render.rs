@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::check::to_ms;
 use crate::defaults::MIB;
-use crate::{Cluster, Config, Health, Timers, Tls, Unit, UnitControl, Vip};
+use crate::{Cluster, Config, Health, Timers, Tls, Unit, UnitControl, Vip, Watchdog};
 
 /// The text of `config.file`. The TLS files are named relative to its folder where they lie in it.
 /// Durations are written in whole milliseconds, `vip.valid` in whole seconds, the log in whole MiB.
@@ -20,6 +20,7 @@ pub fn render(config: &Config) -> String {
     places(&mut out, config);
     timers(&mut out, &config.timers);
     vip(&mut out, config.vip.as_ref());
+    watchdog(&mut out, config.watchdog.as_ref());
     units(&mut out, &config.units);
     out
 }
@@ -172,6 +173,22 @@ fn vip(out: &mut String, vip: Option<&Vip>) {
         "# It is renewed only while so much of the lease is left: what makes two owners impossible."
     );
     line!(out, "renew_min_lease_ms = {}", to_ms(vip.renew_min_lease));
+}
+
+fn watchdog(out: &mut String, watchdog: Option<&Watchdog>) {
+    line!(out, "");
+    line!(
+        out,
+        "# Resets this machine if the PBX of a lost role can't be killed, or vip-agent is gone for good."
+    );
+    let Some(watchdog) = watchdog else {
+        line!(out, "# [watchdog]");
+        line!(out, "# device = \"/dev/watchdog\"");
+        return;
+    };
+    line!(out, "[watchdog]");
+    line!(out, "device = {}", path(&watchdog.device));
+    line!(out, "timeout_s = {}", watchdog.timeout.as_secs());
 }
 
 fn units(out: &mut String, units: &[Unit]) {

@@ -22,6 +22,7 @@ use crate::notify::Notify;
 use crate::realtime;
 use crate::report::Reporter;
 use crate::units::{Places, Units};
+use crate::watchdog::Watchdog;
 
 /// Duties that depend on time alone are at most so late: a small part of the slack in the VIP arithmetic.
 const TICK: Duration = Duration::from_millis(20);
@@ -70,6 +71,9 @@ struct Agent {
     reports: watch::Sender<AgentReport>,
     events: mpsc::UnboundedReceiver<Event>,
     notify: Notify,
+    watchdog: Option<Watchdog>,
+    /// It isn't fed any more: this machine is going to be reset.
+    doomed: bool,
     told_alive: BootMs,
     /// How long a shutdown may take.
     shutdown_within: Duration,
@@ -101,6 +105,8 @@ impl Agent {
             reports,
             events,
             notify: Notify::from_environment(),
+            watchdog: config.watchdog.as_ref().map(Watchdog::new),
+            doomed: false,
             told_alive: BootMs(0),
             shutdown_within: stops + SHUTDOWN_SLACK,
             shutdown_since: None,
@@ -122,7 +128,11 @@ impl Agent {
                 Some(event) = self.events.recv() => event,
             };
             self.handle(event).await;
+            self.feed_watchdog();
             self.tell();
+        }
+        if let Some(watchdog) = self.watchdog.filter(|_| self.core.finished()) {
+            watchdog.end();
         }
         Ok(())
     }
@@ -154,6 +164,27 @@ impl Agent {
             (Duty::ClearSource, Some(netlink)) => source(netlink.clear_source().await, AddressEvent::SourceCleared),
         };
         done.into_iter().map(Event::Address).collect()
+    }
+
+    fn feed_watchdog(&mut self) {
+        let (Some(watchdog), now) = (&mut self.watchdog, clock::now()) else {
+            return;
+        };
+        if self.core.stuck(now.boot) {
+            if !self.doomed {
+                error!(
+                    "the PBX of a lost role can't be killed: the watchdog isn't fed any more and resets this machine"
+                );
+            }
+            self.doomed = true;
+            return;
+        }
+        self.doomed = false;
+        let before = watchdog.trouble().map(str::to_owned);
+        watchdog.feed(now.boot);
+        if watchdog.trouble() != before.as_deref() {
+            self.core.note_watchdog(now, watchdog.trouble());
+        }
     }
 
     /// Reports to the daemon and to the log whatever changed, and shows systemd that the loop turns.

@@ -24,6 +24,7 @@ mod probes;
 mod realtime;
 mod report;
 mod units;
+mod watchdog;
 
 pub use agent::{Shutdown, run};
 pub use clock::{BootMs, Now, UnixMs};

@@ -45,10 +45,13 @@ impl Drop for Stage {
 
 impl Stage {
     async fn set() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let (folder, config) = stage_folder();
+        Self::set_with(folder, &config).await
+    }
+
+    async fn set_with(folder: tempfile::TempDir, config: &Config) -> Self {
         let daemon = Daemon::start(&folder.path().join("daemon.sock"));
-        let config = config(folder.path());
-        fs::write(&config.file, holdfast_config::render(&config)).expect("written");
+        fs::write(&config.file, holdfast_config::render(config)).expect("written");
         let agent = start_agent(&config.file);
         let stage = Self { folder, daemon, agent };
         stage
@@ -59,12 +62,15 @@ impl Stage {
 
     async fn set_active() -> Self {
         let stage = Self::set().await;
-        stage.daemon.say(Role::Promoting, 7);
+        stage.activate(7).await;
         stage
-            .until("all units healthy", 5000, |report| report.units_healthy_unix_ms > 0)
+    }
+
+    async fn activate(&self, term: u64) {
+        self.daemon.say(Role::Promoting, term);
+        self.until("all units healthy", 5000, |report| report.units_healthy_unix_ms > 0)
             .await;
-        stage.daemon.say(Role::Active, 7);
-        stage
+        self.daemon.say(Role::Active, term);
     }
 
     async fn until(&self, what: &str, within_ms: u64, holds: impl Fn(&AgentReport) -> bool) -> AgentReport {
@@ -109,6 +115,12 @@ impl Stage {
     }
 }
 
+fn stage_folder() -> (tempfile::TempDir, Config) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(folder.path());
+    (folder, config)
+}
+
 fn start_agent(config: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vip-agent"));
     command
@@ -149,6 +161,7 @@ fn config(folder: &Path) -> Config {
             ..Timers::default()
         },
         vip: Some(Vip::new(VIP.parse().expect("an address"), 24)),
+        watchdog: None,
         socket: file("daemon.sock"),
         // The first stays in the foreground, the second leaves its start command behind, in a session of its own.
         units: vec![
@@ -362,4 +375,103 @@ fn arps_heard(ear: &Socket) -> usize {
 fn outgoing_flag(from: &socket2::SockAddr) -> u8 {
     // SAFETY: a packet socket's peer is a sockaddr_ll.
     unsafe { (*from.as_ptr().cast::<libc::sockaddr_ll>()).sll_pkttype }
+}
+
+/// A pipe in the place of the device: what was written into it since the last look.
+struct FakeWatchdog(fs::File);
+
+impl FakeWatchdog {
+    fn make(path: &Path) -> Self {
+        let made = std::process::Command::new("mkfifo")
+            .arg(path)
+            .status()
+            .expect("mkfifo runs");
+        assert!(made.success());
+        let both_ways = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect("opened");
+        rustix::io::ioctl_fionbio(&both_ways, true).expect("doesn't block");
+        Self(both_ways)
+    }
+
+    fn written(&mut self) -> Vec<u8> {
+        let mut all = vec![0; 64];
+        let length = std::io::Read::read(&mut self.0, &mut all).unwrap_or(0);
+        all.truncate(length);
+        all
+    }
+}
+
+/// What `status` says of it never ends, whatever is killed.
+fn immortal(folder: &Path) -> Unit {
+    let mut unit = script(folder, "first", "$run");
+    if let UnitControl::Command { status, .. } = &mut unit.control {
+        *status = vec!["/bin/true".to_owned()];
+    }
+    unit
+}
+
+#[test]
+fn the_watchdog_is_fed_until_a_pbx_outlives_its_role_and_can_not_be_killed() {
+    in_namespace(|| async {
+        let (folder, mut config) = stage_folder();
+        let mut watchdog = FakeWatchdog::make(&folder.path().join("watchdog"));
+        config.watchdog = Some(holdfast_config::Watchdog::new(
+            folder.path().join("watchdog").to_str().expect("a path in UTF-8"),
+        ));
+        config.units.truncate(1);
+        let mut stage = Stage::set_with(folder, &config).await;
+        stage.activate(7).await;
+        sleep(2500).await;
+        let fed = watchdog.written();
+        assert!(
+            (2..=5).contains(&fed.len()) && fed.iter().all(|byte| *byte == 0),
+            "{fed:?}"
+        );
+
+        // A PBX that dies with its role is no reason to reset anything, and an agent that ends in order says good-bye.
+        stage.daemon.say(Role::Lost, 7);
+        stage.until("released", 5000, |report| report.released_term == 7).await;
+        sleep(6500).await;
+        assert!(watchdog.written().len() >= 5, "still fed");
+        kill_process(stage.agent_pid(), Signal::TERM).expect("asked to stop");
+        stage.agent.wait().await.expect("waited for");
+        assert_eq!(watchdog.written().last(), Some(&b'V'));
+
+        config.units = vec![immortal(stage.folder.path())];
+        fs::write(&config.file, holdfast_config::render(&config)).expect("written");
+        stage.daemon.say(Role::Standby, 8);
+        stage.agent = start_agent(&config.file);
+        // Found at the start, and not to be killed either: fed all the same.
+        sleep(7000).await;
+        assert!(watchdog.written().len() >= 6, "reset for what was there before");
+        stage.daemon.say(Role::Active, 9);
+        sleep(1500).await;
+        watchdog.written();
+        stage.daemon.say(Role::Lost, 9);
+        sleep(4000).await;
+        assert!(!watchdog.written().is_empty(), "the PBX still had time to die");
+        sleep(2500).await;
+        watchdog.written();
+        sleep(2500).await;
+        assert_eq!(watchdog.written(), [], "fed although the PBX of a lost role runs");
+    });
+}
+
+#[test]
+fn a_watchdog_that_is_not_there_is_said() {
+    in_namespace(|| async {
+        let (folder, mut config) = stage_folder();
+        config.watchdog = Some(holdfast_config::Watchdog::new("/dev/no-such-watchdog"));
+        let stage = Stage::set_with(folder, &config).await;
+        let said = |report: &AgentReport| {
+            report
+                .notices
+                .iter()
+                .any(|notice| notice.what.contains("/dev/no-such-watchdog failed"))
+        };
+        stage.until("a notice", 3000, said).await;
+    });
 }

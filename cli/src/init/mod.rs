@@ -109,6 +109,7 @@ impl Init {
                 ..Vip::new(address, prefix)
             }),
             socket: self.socket.clone().unwrap_or_else(|| SOCKET.into()),
+            watchdog: None,
             units: Vec::new(),
         }
     }

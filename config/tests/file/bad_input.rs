@@ -305,6 +305,22 @@ fn timers_out_of_range() {
 }
 
 #[test]
+fn a_watchdog_that_cannot_be_used() {
+    let with = |lines: &str| format!("[watchdog]\n{lines}\n[vip]");
+    let (device, timeout) = ("watchdog.device", "watchdog.timeout_s");
+    refuses(
+        "[vip]",
+        &with("timeout_s = 10"),
+        28,
+        device,
+        &["is missing", "/dev/watchdog"],
+    );
+    refuses("[vip]", &with("device = \"watchdog\""), 29, device, &["absolute"]);
+    let short = "device = \"/dev/watchdog\"\ntimeout_s = 2";
+    refuses("[vip]", &with(short), 30, timeout, &["2 s", "5 to 120 s"]);
+}
+
+#[test]
 fn timers_that_break_the_vip_inequality() {
     let key = "vip.renew_min_lease_ms";
     let vip = |lines: &str| format!("10.0.0.130/24\"\n{lines}");

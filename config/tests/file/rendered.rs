@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::folder::Folder;
-use holdfast_config::{Config, Health, Unit, UnitControl, Vip, load, load_without_keys, render};
+use holdfast_config::{Config, Health, Unit, UnitControl, Vip, Watchdog, load, load_without_keys, render};
 use proptest::prelude::*;
 
 fn again(config: &Config) -> Config {
@@ -37,6 +37,7 @@ fn without_vip_and_units() {
     let folder = Folder::good();
     let config = Config {
         vip: None,
+        watchdog: None,
         units: Vec::new(),
         ..load(&folder.config()).unwrap()
     };
@@ -57,6 +58,7 @@ proptest! {
         let control = UnitControl::Command { stop: start.clone(), status: start.clone(), kill: start.clone(), start };
         let health = Some(Health::Command(words(&["/bin/true", &argument])));
         config.units.push(Unit { health, health_failures: failures, ..Unit::new("odd", control) });
+        config.watchdog = Some(Watchdog::new("/dev/watchdog1"));
         config.vip = config.vip.map(|vip| Vip { renew_every: std::time::Duration::from_millis(renew), ..vip });
         prop_assert_eq!(again(&config), config);
     }

@@ -98,6 +98,9 @@ impl From<&Config> for Policy {
     }
 }
 
+/// A PBX that was killed with its role and still runs so long after is beyond this agent's power.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
 /// How long to wait for the daemon's first word before an address left here is taken away.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
@@ -116,6 +119,8 @@ pub struct Core {
     /// Term of the last role held here.
     role_term: u64,
     released: u64,
+    /// The PBX of a role that was held here is being killed.
+    killing_since: Option<BootMs>,
     shutdown: bool,
     notices: Notices,
 }
@@ -133,6 +138,7 @@ impl Core {
             stale: false,
             role_term: 0,
             released: 0,
+            killing_since: None,
             shutdown: false,
             notices: Notices::default(),
         }
@@ -151,6 +157,8 @@ impl Core {
         }
         let goal = self.goal(standing);
         self.pbx.duties(now, goal, &mut self.notices, &mut duties);
+        let killing = goal == Goal::Kill && self.role_term > self.released && !self.pbx.all_stopped();
+        self.killing_since = killing.then(|| self.killing_since.unwrap_or(now.boot));
         self.release(standing);
         duties
     }
@@ -167,6 +175,26 @@ impl Core {
     /// True once a shutdown has nothing left to do.
     pub fn finished(&self) -> bool {
         self.shutdown && self.address_gone() && self.pbx.all_stopped()
+    }
+
+    /// The PBX of a lost role doesn't die. Never of what an agent finds at its start: a machine must not be reset again and
+    /// again for a unit that can't be asked.
+    pub fn stuck(&self, now: BootMs) -> bool {
+        self.killing_since.is_some_and(|since| now.since(since) >= STUCK_AFTER)
+    }
+
+    /// What an operator should know of the machine's watchdog; `None`: nothing.
+    pub fn note_watchdog(&mut self, now: Now, trouble: Option<&str>) {
+        let Some(trouble) = trouble else {
+            return self.notices.clear("watchdog");
+        };
+        let notice = Notice {
+            what: format!("the watchdog doesn't protect this machine: {trouble}"),
+            advice: "see `[watchdog]` in the configuration, and that nothing else uses the device".to_owned(),
+            since: now.unix,
+            serious: true,
+        };
+        self.notices.raise("watchdog", notice);
     }
 
     pub fn shutting_down(&self) -> bool {
