@@ -19,12 +19,15 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// What is logged unless RUST_LOG says otherwise. The FUSE library calls it an error when a killed program no longer waits
+/// for its answer; what matters of it comes back as errors.
+const LOG: &str = "info,fuser=off";
 /// How long an orderly stop may take.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

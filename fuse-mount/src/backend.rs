@@ -30,7 +30,7 @@ pub trait Backend: Send + Sync + 'static {
 
     fn xattrs(&self, ino: Ino) -> Result<Xattrs, Failure>;
 
-    /// Bytes free and bytes in all.
+    /// Bytes that may still be written, and bytes in all.
     fn space(&self) -> Result<(u64, u64), Failure>;
 
     /// First byte at or after `offset`, which lies inside the file, that isn't in a hole; none if only a hole follows.

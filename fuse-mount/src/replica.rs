@@ -59,7 +59,7 @@ impl Backend for Handle {
 
     fn space(&self) -> Result<(u64, u64), Failure> {
         let space = self.store().space().map_err(|error| unreadable(&error))?;
-        Ok((space.free, space.total))
+        Ok((self.view().latest().room.min(space.total), space.total))
     }
 
     fn seek_data(&self, ino: Ino, offset: u64) -> Result<Option<u64>, Failure> {

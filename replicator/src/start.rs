@@ -532,5 +532,6 @@ fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex
         rotten_blocks: 0,
         store_free: 0,
         reserve: 0,
+        room: 0,
     }
 }

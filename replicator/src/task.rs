@@ -116,6 +116,8 @@ pub(crate) struct State {
     sync_asked: u64,
     behind_since_ms: Option<u64>,
     space: holdfast_storage::disk::Space,
+    /// As in the view.
+    room: u64,
     ticks: u64,
     /// Tick of the last complaint about entries that can't be read for a peer.
     fetch_complaint: u64,
@@ -215,7 +217,8 @@ impl Task {
                 .filter_map(|id| self.core.peer(*id)?.state)
                 .map(|state| state.store_free)
                 .max();
-            self.sequencer.full = self.core.store_free == 0 || standby == Some(0);
+            self.state.room = standby.unwrap_or(u64::MAX).min(self.core.store_free);
+            self.sequencer.full = self.state.room == 0;
         }
     }
 

@@ -38,6 +38,8 @@ pub struct View {
     pub rotten_blocks: u64,
     pub store_free: u64,
     pub reserve: u64,
+    /// Bytes that this node and the better standby can still take before changes are refused.
+    pub room: u64,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -287,6 +287,10 @@ fn a_full_disk_is_said_before_anything_diverges() {
         lab.log_tails(10)
     );
     assert!(count > 20, "only {count} MB fitted");
+    let mnt = active.mnt();
+    let shown = start(move || rustix::fs::statvfs(&mnt).map(|shown| shown.f_bavail));
+    let shown = shown.within(PATIENCE).expect("statfs ends").unwrap();
+    assert_eq!(shown, 0, "`df` shows room that can't be written");
     for node in lab.nodes() {
         assert!(
             node.daemon("holdfast").is_some(),

@@ -80,6 +80,7 @@ impl Task {
             rotten_blocks: self.store.rotten_blocks(),
             store_free: self.state.space.free,
             reserve: self.settings.reserve,
+            room: self.state.room,
         };
         self.channels.view.send_replace(Arc::new(view));
     }
