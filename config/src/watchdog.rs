@@ -22,8 +22,8 @@ pub(crate) fn check(document: &Document, raw: raw::Watchdog) -> Result<Watchdog,
         key: "watchdog.timeout_s",
         unit: " s",
     };
-    // Shorter, and a slow start of the agent would reset the machine.
-    let timeout = number.within(raw.timeout_s, default.timeout.as_secs(), 5..=120)?;
+    // Shorter, and the machine would be reset before systemd could start a hung agent anew.
+    let timeout = number.within(raw.timeout_s, default.timeout.as_secs(), 10..=120)?;
     Ok(Watchdog {
         device,
         timeout: Duration::from_secs(timeout),

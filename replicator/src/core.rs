@@ -116,6 +116,8 @@ pub struct Core<O: OldEntries> {
     state_sent: (stream::NodeState, u64),
     /// Index of the first entry of the term that this node leads.
     own_first: Option<u64>,
+    /// Last index that a role of this reign left behind when it ended: the next one plans on what it did.
+    left_at: u64,
     transfer: Option<Transfer>,
     /// Facts that peers want to know and the core doesn't.
     pub eligible: bool,
@@ -187,6 +189,7 @@ impl<O: OldEntries> Core<O> {
             timeout: election,
             state_sent: (stream::NodeState::default(), 0),
             own_first: None,
+            left_at: 0,
             transfer: None,
             eligible: true,
             store_free: 0,
@@ -315,6 +318,11 @@ impl<O: OldEntries> Core<O> {
         }
         let free = Self::last_of_each_row(free);
         free.into_iter().map(|message| self.outgoing(message)).collect()
+    }
+
+    /// The active role ended here. If this node goes on leading, what the role has sequenced is applied before the next one.
+    pub fn role_ended(&mut self) {
+        self.left_at = self.last();
     }
 
     /// Entries up to here are in the store.
@@ -457,6 +465,7 @@ impl<O: OldEntries> Core<O> {
             if role == StateRole::Leader && (was_role != StateRole::Leader || was_term != term) {
                 self.lease.begin(term);
                 self.own_first = Some(self.last());
+                self.left_at = 0;
                 // The role was won by the rules for forgetful nodes: what this log holds is the truth now.
                 self.forgetful = None;
             }

@@ -75,6 +75,10 @@ impl<D: Disk, M: Meta> Applier<D, M> {
                 });
             }
             applied = entry.index;
+            // A run counts as its first entry: none may lead from redo to where old blocks are verified.
+            if entry.index == self.redo_until.next() {
+                self.write_runs()?;
+            }
             // Raft's own entry at the start of a term carries nothing.
             if entry.data.is_empty() {
                 continue;

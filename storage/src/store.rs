@@ -45,8 +45,8 @@ pub struct Store<D: Disk, M: Meta> {
 }
 
 /// Looks at a block that doesn't fit its checksum before it counts as rotten; waits for a batch between them
-/// add up to two seconds at most.
-const LOOKS: u32 = 20;
+/// add up to eight seconds at most, less than a request's deadline: a slow disk makes batches slow.
+const LOOKS: u32 = 80;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How many bytes of a block are pending.

@@ -131,7 +131,7 @@ impl Agent {
             self.feed_watchdog();
             self.tell();
         }
-        if let Some(watchdog) = self.watchdog.filter(|_| self.core.finished()) {
+        if let Some(watchdog) = self.watchdog.filter(|_| !self.core.may_linger()) {
             watchdog.end();
         }
         Ok(())
@@ -180,11 +180,8 @@ impl Agent {
             return;
         }
         self.doomed = false;
-        let before = watchdog.trouble().map(str::to_owned);
         watchdog.feed(now.boot);
-        if watchdog.trouble() != before.as_deref() {
-            self.core.note_watchdog(now, watchdog.trouble());
-        }
+        self.core.note_watchdog(now, watchdog.trouble().as_deref());
     }
 
     /// Reports to the daemon and to the log whatever changed, and shows systemd that the loop turns.

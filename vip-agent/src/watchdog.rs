@@ -1,84 +1,135 @@
 //! The machine's watchdog timer: fed every second, it does nothing; unfed for its timeout it resets the machine. That is the
 //! last resort against a PBX that outlives its role and can't be killed, and against an agent that is gone for good.
+//!
+//! The device has a thread of its own, for some drivers wait in every call for a slow controller. The agent only says up to
+//! when it may be fed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use holdfast_config::Watchdog as Settings;
 use tracing::{info, warn};
 
-use crate::clock::BootMs;
+use crate::clock::{self, BootMs};
 
 const FEED_EVERY: Duration = Duration::from_secs(1);
-/// A device that can't be opened is tried again so often: its driver may come late.
-const OPEN_EVERY: Duration = Duration::from_secs(5);
-/// Says that the agent ends in order; the timer stops.
+/// An agent that says nothing for so long hangs: it isn't fed in its name.
+const GOOD_FOR: Duration = Duration::from_secs(3);
+/// For a driver that is slow to say good-bye to.
+const END_WITHIN: Duration = Duration::from_secs(2);
+/// Says that the agent ends in order; the timer stops. Drivers that never stop don't care.
 const GOOD_BYE: &[u8] = b"V";
 /// `_IOWR('W', 6, int)`; on every architecture that we build for.
 const SET_TIMEOUT: libc::Ioctl = 0xc004_5706_u32 as libc::Ioctl;
 
+/// The agent's end of it.
 pub(crate) struct Watchdog {
-    settings: Settings,
-    device: Option<File>,
-    tried: Option<BootMs>,
-    fed: Option<BootMs>,
+    shared: Arc<Shared>,
+    /// Dropped without a word, nobody feeds any more.
+    end: Sender<()>,
+    /// Hangs up when the thread has ended.
+    gone: Receiver<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// CLOCK_BOOTTIME in ms.
+    good_until: AtomicU64,
     /// Why the machine has no protection now.
-    trouble: Option<String>,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Watchdog {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self {
+        let shared = Arc::new(Shared::default());
+        let ((end, ended), (going, gone)) = (channel(), channel());
+        let feeder = Feeder {
             settings: settings.clone(),
+            shared: shared.clone(),
+            ended,
+            _going: going,
             device: None,
-            tried: None,
-            fed: None,
-            trouble: None,
+        };
+        let thread = thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(|| feeder.run());
+        if let Err(error) = &thread {
+            *shared.trouble() = Some(format!("starting a thread failed: {error}"));
+        }
+        Self { shared, end, gone }
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.shared.trouble().clone()
+    }
+
+    /// All is well here: the timer may be fed for a while.
+    pub(crate) fn feed(&self, now: BootMs) {
+        self.shared.good_until.store(now.plus(GOOD_FOR).0, Ordering::Relaxed);
+    }
+
+    /// Nothing that must be reset is left here: the timer may stop.
+    pub(crate) fn end(self) {
+        if self.end.send(()).is_ok() {
+            let _ = self.gone.recv_timeout(END_WITHIN);
+        }
+    }
+}
+
+struct Feeder {
+    settings: Settings,
+    shared: Arc<Shared>,
+    ended: Receiver<()>,
+    _going: Sender<()>,
+    device: Option<File>,
+}
+
+impl Feeder {
+    fn run(mut self) {
+        loop {
+            let good = clock::now().boot.0 < self.shared.good_until.load(Ordering::Relaxed);
+            if good {
+                let fed = self.feed();
+                *self.shared.trouble() = fed.err();
+            }
+            match self.ended.recv_timeout(FEED_EVERY) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) => {
+                    let _ = self.device.map(|mut device| device.write_all(GOOD_BYE));
+                    return;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
-    }
-
-    /// To be called often; opens the device at the first time.
-    pub(crate) fn feed(&mut self, now: BootMs) {
-        if self.device.is_none() {
-            self.open(now);
-        }
-        if self.fed.is_some_and(|fed| now.since(fed) < FEED_EVERY) {
-            return;
-        }
-        let Some(device) = &mut self.device else { return };
-        self.fed = Some(now);
-        if let Err(error) = device.write_all(b"\0") {
-            self.trouble = Some(format!("feeding {} failed: {error}", self.settings.device.display()));
-        } else {
-            self.trouble = None;
-        }
-    }
-
-    fn open(&mut self, now: BootMs) {
-        if self.tried.is_some_and(|tried| now.since(tried) < OPEN_EVERY) {
-            return;
-        }
-        self.tried = Some(now);
+    fn feed(&mut self) -> Result<(), String> {
         let path = self.settings.device.display();
-        let opened = OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(&self.settings.device);
-        match opened {
-            Ok(device) => {
+        let device = match &mut self.device {
+            Some(device) => device,
+            None => {
+                let opened = OpenOptions::new().write(true).open(&self.settings.device);
+                let device = opened.map_err(|error| format!("opening {path} failed: {error}"))?;
                 self.set_timeout(&device);
                 info!(device = %path, "the watchdog is fed");
-                self.device = Some(device);
+                self.device.insert(device)
             }
-            Err(error) => self.trouble = Some(format!("opening {path} failed: {error}")),
-        }
+        };
+        device
+            .write_all(b"\0")
+            .map_err(|error| format!("feeding {path} failed: {error}"))
     }
 
     fn set_timeout(&self, device: &File) {
@@ -88,14 +139,6 @@ impl Watchdog {
         if done != 0 {
             let error = std::io::Error::last_os_error();
             warn!(%error, "the watchdog keeps its driver's own timeout");
-        }
-    }
-
-    /// Nothing is held here any more: the timer may stop.
-    pub(crate) fn end(mut self) {
-        if let Some(device) = &mut self.device {
-            // Refused by drivers that never stop; those reset the machine unless another agent is there in time.
-            let _ = device.write_all(GOOD_BYE);
         }
     }
 }

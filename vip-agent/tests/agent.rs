@@ -434,8 +434,8 @@ fn the_watchdog_is_fed_until_a_pbx_outlives_its_role_and_can_not_be_killed() {
         // A PBX that dies with its role is no reason to reset anything, and an agent that ends in order says good-bye.
         stage.daemon.say(Role::Lost, 7);
         stage.until("released", 5000, |report| report.released_term == 7).await;
-        sleep(6500).await;
-        assert!(watchdog.written().len() >= 5, "still fed");
+        sleep(3500).await;
+        assert!(watchdog.written().len() >= 3, "still fed");
         kill_process(stage.agent_pid(), Signal::TERM).expect("asked to stop");
         stage.agent.wait().await.expect("waited for");
         assert_eq!(watchdog.written().last(), Some(&b'V'));
@@ -445,15 +445,15 @@ fn the_watchdog_is_fed_until_a_pbx_outlives_its_role_and_can_not_be_killed() {
         stage.daemon.say(Role::Standby, 8);
         stage.agent = start_agent(&config.file);
         // Found at the start, and not to be killed either: fed all the same.
-        sleep(7000).await;
-        assert!(watchdog.written().len() >= 6, "reset for what was there before");
+        sleep(17_000).await;
+        assert!(watchdog.written().len() >= 15, "reset for what was there before");
         stage.daemon.say(Role::Active, 9);
         sleep(1500).await;
         watchdog.written();
         stage.daemon.say(Role::Lost, 9);
-        sleep(4000).await;
-        assert!(!watchdog.written().is_empty(), "the PBX still had time to die");
-        sleep(2500).await;
+        sleep(14_000).await;
+        assert!(watchdog.written().len() >= 10, "the PBX still had time to die");
+        sleep(5500).await;
         watchdog.written();
         sleep(2500).await;
         assert_eq!(watchdog.written(), [], "fed although the PBX of a lost role runs");

@@ -317,7 +317,7 @@ fn a_watchdog_that_cannot_be_used() {
     );
     refuses("[vip]", &with("device = \"watchdog\""), 29, device, &["absolute"]);
     let short = "device = \"/dev/watchdog\"\ntimeout_s = 2";
-    refuses("[vip]", &with(short), 30, timeout, &["2 s", "5 to 120 s"]);
+    refuses("[vip]", &with(short), 30, timeout, &["2 s", "10 to 120 s"]);
 }
 
 #[test]

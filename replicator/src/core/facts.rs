@@ -53,9 +53,11 @@ impl<O: OldEntries> Core<O> {
         self.peers.values().map(of).max().unwrap_or(0).max(self.committed())
     }
 
-    /// This node leads, and an entry of its own term is committed and applied: all that was ever acknowledged is visible here.
+    /// This node leads, and an entry of its own term is committed and applied, and so is all that an earlier role in this
+    /// term sequenced: all that was ever acknowledged is visible here.
     pub fn has_applied_own_term(&self) -> bool {
-        self.is_leader() && self.own_first.is_some_and(|first| self.applied >= first)
+        let own_first = self.own_first.filter(|_| self.is_leader());
+        own_first.is_some_and(|first| self.applied >= first.max(self.left_at))
     }
 
     /// Term of the entry before the first one of the term that this node leads.

@@ -110,6 +110,7 @@ impl Task {
     pub(super) fn end_role(&mut self) {
         self.gate.set_serving(false);
         self.sequencer.end();
+        self.core.role_ended();
         self.state.held.fail_all(Failure::Lost);
         for request in std::mem::take(&mut self.state.held_requests) {
             (request.done)(Err(Failure::Lost));

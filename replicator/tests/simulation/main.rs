@@ -62,4 +62,5 @@ simulate! {
     one_node_gone_for_good, 30, known: [];
     all_three_lose_power, 30, known: [];
     only_two_come_back, 20, known: [];
+    a_role_that_begins_again_in_its_term, 20, known: [];
 }

@@ -28,6 +28,27 @@ fn everything_back(cluster: &mut Cluster) {
     cluster.run_until(4 * SECOND, Cluster::is_thawed);
 }
 
+/// A role may end while its node goes on leading: the next role waits for what the former one has sequenced.
+pub(crate) fn a_role_that_begins_again_in_its_term(seed: u64) {
+    let mut cluster = Cluster::new(seed, calm);
+    let behind = |cluster: &Cluster| {
+        let id = cluster.serving()?;
+        let core = &cluster.nodes[id as usize - 1].running.as_ref()?.core;
+        (core.last() > core.applied).then_some((id, core.last()))
+    };
+    assert!(cluster.run_until(10 * SECOND, |cluster| behind(cluster).is_some()));
+    let (id, last) = behind(&cluster).expect("seen just now");
+    let core = &mut cluster.node(id).running.as_mut().expect("serves").core;
+    core.role_ended();
+    assert!(
+        !core.has_applied_own_term(),
+        "would plan on a state without entry {last}"
+    );
+    assert!(cluster.run_until(5 * SECOND, |cluster| cluster.serving().is_some()));
+    let core = &cluster.node(id).running.as_ref().expect("serves").core;
+    assert!(core.applied >= last);
+}
+
 pub(crate) fn all_kinds_of_faults(seed: u64) {
     let mut cluster = Cluster::new(seed, Weather::drawn);
     for _ in 0..40 {

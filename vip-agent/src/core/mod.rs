@@ -98,8 +98,8 @@ impl From<&Config> for Policy {
     }
 }
 
-/// A PBX that was killed with its role and still runs so long after is beyond this agent's power.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// A PBX that was killed with its role and still runs so long after, killed again and again, is beyond this agent's power.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 /// How long to wait for the daemon's first word before an address left here is taken away.
 const FIRST_WORD: Duration = Duration::from_secs(1);
@@ -119,7 +119,9 @@ pub struct Core {
     /// Term of the last role held here.
     role_term: u64,
     released: u64,
-    /// The PBX of a role that was held here is being killed.
+    /// Last term in which the PBX may have been run here.
+    ran_term: u64,
+    /// The PBX of such a role is being killed.
     killing_since: Option<BootMs>,
     shutdown: bool,
     notices: Notices,
@@ -138,6 +140,7 @@ impl Core {
             stale: false,
             role_term: 0,
             released: 0,
+            ran_term: 0,
             killing_since: None,
             shutdown: false,
             notices: Notices::default(),
@@ -157,7 +160,10 @@ impl Core {
         }
         let goal = self.goal(standing);
         self.pbx.duties(now, goal, &mut self.notices, &mut duties);
-        let killing = goal == Goal::Kill && self.role_term > self.released && !self.pbx.all_stopped();
+        if goal == Goal::Run {
+            self.ran_term = self.role_term;
+        }
+        let killing = goal == Goal::Kill && self.may_linger();
         self.killing_since = killing.then(|| self.killing_since.unwrap_or(now.boot));
         self.release(standing);
         duties
@@ -177,6 +183,11 @@ impl Core {
         self.shutdown && self.address_gone() && self.pbx.all_stopped()
     }
 
+    /// A PBX that was run here in a role that isn't given back yet.
+    pub fn may_linger(&self) -> bool {
+        self.ran_term > self.released && !self.pbx.all_stopped()
+    }
+
     /// The PBX of a lost role doesn't die. Never of what an agent finds at its start: a machine must not be reset again and
     /// again for a unit that can't be asked.
     pub fn stuck(&self, now: BootMs) -> bool {
@@ -194,7 +205,7 @@ impl Core {
             since: now.unix,
             serious: true,
         };
-        self.notices.raise("watchdog", notice);
+        self.notices.go_on("watchdog", notice, now.unix);
     }
 
     pub fn shutting_down(&self) -> bool {
@@ -317,6 +328,11 @@ impl Core {
                 self.role_term = facts.term;
             }
             Role::Lost | Role::Standby => {
+                if facts.role == Role::Lost {
+                    // Also for an agent that was started anew after the role had begun.
+                    self.role_term = self.role_term.max(facts.term);
+                    self.ran_term = self.role_term;
+                }
                 self.session = None;
                 self.stale = false;
             }

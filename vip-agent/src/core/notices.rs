@@ -14,13 +14,23 @@ pub struct Notice {
     pub serious: bool,
 }
 
+/// With the moment at which each was last raised.
 #[derive(Default)]
-pub struct Notices(BTreeMap<String, Notice>);
+pub struct Notices(BTreeMap<String, (Notice, UnixMs)>);
 
 impl Notices {
     /// `key` names the state: raised again it replaces the older one.
     pub fn raise(&mut self, key: impl Into<String>, notice: Notice) {
-        self.0.insert(key.into(), notice);
+        let raised = notice.since;
+        self.0.insert(key.into(), (notice, raised));
+    }
+
+    /// As `raise`, for a state that lasts: the same notice keeps its beginning.
+    pub fn go_on(&mut self, key: &str, notice: Notice, now: UnixMs) {
+        match self.0.get_mut(key) {
+            Some((known, raised)) if known.what == notice.what => *raised = now,
+            _ => drop(self.0.insert(key.to_owned(), (notice, now))),
+        }
     }
 
     pub fn clear(&mut self, key: &str) {
@@ -28,11 +38,10 @@ impl Notices {
     }
 
     pub fn forget_old(&mut self, now: UnixMs) {
-        self.0
-            .retain(|_, notice| now.0.saturating_sub(notice.since.0) < KEPT_MS);
+        self.0.retain(|_, (_, raised)| now.0.saturating_sub(raised.0) < KEPT_MS);
     }
 
     pub fn all(&self) -> Vec<Notice> {
-        self.0.values().cloned().collect()
+        self.0.values().map(|(notice, _)| notice.clone()).collect()
     }
 }

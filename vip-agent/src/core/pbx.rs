@@ -32,7 +32,8 @@ const LOOK_SOON: Duration = Duration::from_millis(100);
 const CHECK_STARTING: Duration = Duration::from_millis(100);
 /// A standby looks so often whether somebody started the PBX on it.
 const PATROL: Duration = Duration::from_secs(5);
-const KILL_AGAIN: Duration = Duration::from_secs(2);
+/// Longer than a unit's `kill` command may take, which would never get to its end otherwise.
+const KILL_AGAIN: Duration = Duration::from_secs(6);
 const SICK_FOR: Duration = Duration::from_secs(600);
 /// How long before the end of a role was heard of its files may have been dead.
 const EXCUSED: Duration = Duration::from_secs(5);
@@ -150,7 +151,8 @@ impl Pbx {
         let may_start = self.units[..index].iter().all(|unit| unit.state == State::Healthy);
         let unit = &mut self.units[index];
         match unit.state {
-            State::Unknown => unit.ask(index, now, Verb::Check, CHECK_STARTING, duties),
+            // Whether it runs comes first: a probe may pass without it.
+            State::Unknown => unit.ask(index, now, Verb::Look, CHECK_STARTING, duties),
             State::Stopped if may_start => {
                 unit.enter(now, State::Starting, "");
                 unit.begin(index, now, Verb::Start, duties);
@@ -242,7 +244,8 @@ impl Pbx {
                 unit.since = now;
                 unit.begin(index, now, Verb::Kill, duties);
             }
-            State::Killing if unit.job.is_none() => unit.ask(index, now, Verb::Look, LOOK_SOON, duties),
+            // Also while the kill goes on: its command may take its time after everything is dead.
+            State::Killing => unit.ask(index, now, Verb::Look, LOOK_SOON, duties),
             _ => {}
         }
     }

@@ -89,7 +89,7 @@ pub(super) struct Job {
 }
 
 /// A probe that hasn't answered for so long is asked again; verbs have shorter limits of their own.
-const PROBE_LOST: Duration = Duration::from_secs(15);
+const PROBE_LOST: Duration = Duration::from_secs(35);
 
 pub(super) struct Track {
     pub(super) policy: UnitPolicy,

@@ -59,6 +59,13 @@ enum Control {
     Systemd(Systemd),
 }
 
+impl Control {
+    /// Its word that a unit isn't up can be taken.
+    fn is_sure(&self) -> bool {
+        matches!(self, Self::Systemd(_))
+    }
+}
+
 struct Part {
     name: String,
     control: Control,
@@ -182,27 +189,28 @@ impl Part {
     /// A unit is well when it runs, as far as its control can tell, and its probe passes. The probe alone isn't enough:
     /// somebody else may be answering it.
     async fn check(&self) -> Seen {
-        match self.well().await {
-            Ok(()) => Seen::Healthy,
-            Err(unwell) => match self.look().await {
-                Seen::NotRunning => Seen::NotRunning,
-                _ => Seen::Unhealthy(unwell.sentence()),
-            },
-        }
-    }
-
-    async fn well(&self) -> Result<()> {
-        let up = match (&self.control, &self.health) {
+        let probed = match &self.health {
+            Some(health) => Some(probes::probe(health, self.probe_within).await),
+            None => None,
+        };
+        let up = match (&self.control, &probed) {
             // What it has started may have left the cgroup, into a container for example: only the probe knows.
             (Control::Command(command), Some(_)) if !command.has_status() => Ok(()),
             (Control::Command(command), _) => command.up(PROBE_LIMIT).await,
             (Control::Systemd(systemd), _) => systemd.up().await,
         };
-        match (up, &self.health) {
-            (Err(error @ Error::Unhealthy { .. }), _) | (Err(error), None) => Err(error),
+        let unwell = match (up, probed) {
+            (Ok(()), None | Some(Ok(()))) => return Seen::Healthy,
+            (_, Some(Err(unwell))) | (Err(unwell), None) => unwell,
+            (Err(unwell @ Error::Unhealthy { .. }), Some(Ok(()))) if self.control.is_sure() => unwell,
+            // A `status` command may fail for reasons of its own: with a probe that passes it counts as one failure.
+            (Err(unwell @ Error::Unhealthy { .. }), Some(Ok(()))) => return Seen::Unhealthy(unwell.sentence()),
             // A control that doesn't answer says nothing about the unit.
-            (_, Some(health)) => probes::probe(health, self.probe_within).await,
-            (Ok(()), None) => Ok(()),
+            (Err(_), Some(Ok(()))) => return Seen::Healthy,
+        };
+        match self.look().await {
+            Seen::NotRunning => Seen::NotRunning,
+            _ => Seen::Unhealthy(unwell.sentence()),
         }
     }
 
@@ -244,9 +252,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_that_passes_does_not_make_a_stopped_unit_well() {
-        assert_eq!(part(&[NO], Some(YES)).check().await, Seen::NotRunning);
+        let odd = part(&[NO], Some(YES));
+        assert!(matches!(odd.check().await, Seen::Unhealthy(_)));
+        assert_eq!(odd.look().await, Seen::NotRunning);
         assert_eq!(part(&[YES], Some(YES)).check().await, Seen::Healthy);
         assert_eq!(part(&[NO], None).check().await, Seen::NotRunning);
+        assert_eq!(part(&[NO], Some(NO)).check().await, Seen::NotRunning);
     }
 
     #[tokio::test]
