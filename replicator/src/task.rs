@@ -480,7 +480,8 @@ impl Task {
     }
 
     /// Hands over what is to be applied. Asks to be woken by the apply thread if something here waits for it, and says
-    /// whether it has just gone on. Otherwise its progress is seen whenever the loop turns: a wake-up for each entry would cost more than the entry.
+    /// whether it has just gone on. Otherwise its progress is seen whenever the loop turns: a wake-up for each entry would
+    /// cost more than the entry.
     fn must_look_again(&mut self) -> bool {
         let waits = self.sequencer.is_full() || (self.core.is_leader() && !self.core.has_applied_own_term());
         self.hand_to_apply(waits);

@@ -121,7 +121,7 @@ fn systemd_runs_the_daemons_and_the_agent_runs_the_pbx() {
     .unwrap();
     wait_for("all three nodes", PATIENCE, || {
         let status = machines.status()?;
-        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        let nodes = status["nodes"].as_array().expect("a status has nodes");
         let well = nodes
             .iter()
             .all(|node| node["role"] == "active" || node["could_take_over"] == true);

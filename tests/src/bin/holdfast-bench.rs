@@ -14,7 +14,7 @@ use holdfast_tests::lab::{mounts, take_down::take_down, temporary_folder};
 use holdfast_tests::signals::clean_up_at_signals;
 
 /// The same loads on the local disk, on GlusterFS (if it is installed) and on Holdfast, by turns on this machine. Ratios of one
-/// run mean something; numbers of different runs don't. Needs root, PostgreSQL and 8 GiB in /var/tmp.
+/// run mean something; numbers of different runs don't. Needs root, PostgreSQL and room for three logs of 1 GiB, and more, in /var/tmp.
 #[derive(Parser)]
 #[command(name = "holdfast-bench", version)]
 struct Cli {

@@ -283,7 +283,8 @@ fn hear_seen(unit: &mut Track, now: Now, goal: Goal, seen: Seen, notices: &mut N
         (State::Stopping | State::Killing, _) => {}
         (State::Stopped | State::Unknown, Seen::Running) if goal == Goal::Kill => found_running(unit, now, notices),
         (State::Unknown, Seen::Unclear(why)) if goal == Goal::Kill => unit.enter(now, State::Failed, why),
-        (State::Unknown, Seen::Running) => unit.enter(now, State::Healthy, ""),
+        // Perhaps still coming up: it gets the time of a start, and its probe says when it is healthy.
+        (State::Unknown, Seen::Running) => unit.enter(now, State::Starting, ""),
         (State::Stopped, Seen::Unclear(why)) => unit.detail = why,
         (State::Stopped, _) => unit.detail.clear(),
         (State::Unknown | State::Starting | State::Healthy | State::Failed, Seen::Healthy) => healthy(unit, now),

@@ -223,6 +223,17 @@ fn an_agent_that_starts_on_the_active_node_adopts_what_runs() {
 }
 
 #[test]
+fn a_unit_that_is_still_coming_up_when_an_agent_starts_gets_the_time_of_a_start() {
+    let mut world = World::new(1);
+    (world.running, world.sick) = (vec![true], vec![true]);
+    world.pass_leased(Role::Active, 7, 1800);
+    assert_eq!((world.verbs(), world.state(0)), (vec![], "starting"));
+    world.sick[0] = false;
+    world.pass_leased(Role::Active, 7, 500);
+    assert_eq!((world.verbs(), world.state(0)), (vec![], "healthy"));
+}
+
+#[test]
 fn an_agent_that_starts_on_a_standby_clears_away_what_it_finds() {
     let mut world = World::new(1);
     world.running = vec![true];
