@@ -171,7 +171,17 @@ impl Machine {
 
 fn child_of(pid: i32) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok()
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    // Helpers come and go before it: only the container's own process 1 is 1 in a process namespace of its own.
+    children.into_iter().find(|child| {
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        let ids = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))
+            .unwrap_or_default();
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        ids.len() > 1 && ids.last() == Some(&"1")
+    })
 }
 
 fn processes(dir: &Path) -> Option<[ProcessId; 2]> {
