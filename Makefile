@@ -1,8 +1,9 @@
-.PHONY: help setup build demo soak bench test check
+.PHONY: help setup build demo soak torture bench test check
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
 	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), then the reckoning (root)"
+	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
 	@echo "make bench   the speed of Holdfast, GlusterFS and the local disk under the same loads, by turns (ONLY=load,load; ROUNDS=n; root)"
 	@echo "make test    everything that must hold before a commit: build, lints, all tests (root)"
 	@echo "make build   the release binaries alone"
@@ -20,6 +21,9 @@ demo: setup
 
 soak: setup
 	@scripts/demo.sh soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+torture: setup
+	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 bench: setup
 	@scripts/bench.sh $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -28,9 +28,13 @@ pub struct Found {
     pub count: u64,
     /// Metadata: where the next part begins; empty after the last key.
     pub next: Bytes,
+    /// Data: where behind this part there is a block again, `NO_MORE` if nowhere. Holes needn't be walked through.
+    pub next_data: u64,
     /// Metadata: inodes with data that have their `i` key in this part, and their sizes.
     pub files: Vec<(Ino, u64)>,
 }
+
+pub const NO_MORE: u64 = u64::MAX;
 
 pub(crate) fn part<D: Disk, M: Meta>(store: &Store<D, M>, part: &CheckPart) -> Result<Found, String> {
     match part {
@@ -86,8 +90,11 @@ fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) 
     let range = blocks(offset, end.saturating_sub(offset));
     let expected = sums::read(&store.meta, ino, range.clone()).map_err(|error| crate::error::chain(&error))?;
     let mut hash = blake3::Hasher::new();
+    let next = sums::next(&store.meta, ino, offset.saturating_add(len).div_ceil(BLOCK))
+        .map_err(|error| crate::error::chain(&error))?;
     let mut found = Found {
         count: end.saturating_sub(offset),
+        next_data: next.map_or(NO_MORE, |block| block * BLOCK),
         ..Found::default()
     };
     if expected.iter().any(|sum| *sum != sums::HOLE) {

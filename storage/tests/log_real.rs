@@ -18,7 +18,7 @@ fn entry(index: u64, size: usize) -> LogEntry {
 
 #[test]
 fn entries_of_all_sizes_go_round_the_ring_and_are_read_back() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let disk = RealDisk::open(folder.path()).expect("opens");
     Log::format(disk.clone(), 16 << 20, ID).expect("formats");
     let (mut log, _) = Log::open(disk.clone(), ID, LogIndex::ZERO).expect("opens");
@@ -59,7 +59,7 @@ fn entries_of_all_sizes_go_round_the_ring_and_are_read_back() {
 
 #[test]
 fn readers_on_other_threads_see_right_entries_or_trimmed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let disk = RealDisk::open(folder.path()).expect("opens");
     Log::format(disk.clone(), 16 << 20, ID).expect("formats");
     let (mut log, _) = Log::open(disk, ID, LogIndex::ZERO).expect("opens");

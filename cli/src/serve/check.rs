@@ -29,7 +29,9 @@ struct Check {
     verdict: CheckVerdict,
     /// Nodes that didn't answer, with the reason.
     missing: BTreeMap<String, String>,
+    /// Bytes of all files, and those of the files that are behind us: holes count in both.
     total: u64,
+    passed: u64,
 }
 
 pub(super) async fn run(shared: Arc<Shared>, request: CheckRequest, events: Events) {
@@ -39,6 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, request: CheckRequest, events: Even
         verdict: CheckVerdict::default(),
         missing: BTreeMap::new(),
         total: 0,
+        passed: 0,
     };
     let last = match check.everything(request.max_ranges).await {
         Ok(()) => {
@@ -69,9 +72,9 @@ impl Check {
                 if max_ranges > 0 && ranges > max_ranges {
                     return Ok(());
                 }
-                self.data(ino, offset).await?;
-                offset += BYTES;
+                offset = self.data(ino, offset, size).await?;
             }
+            self.passed += size;
         }
         Ok(())
     }
@@ -98,7 +101,8 @@ impl Check {
         }
     }
 
-    async fn data(&mut self, ino: Ino, offset: u64) -> Result<(), String> {
+    /// One part of a file. Returns where the next begins: where any replica has data again.
+    async fn data(&mut self, ino: Ino, offset: u64, size: u64) -> Result<u64, String> {
         let answers = self
             .part(CheckPart::Data {
                 ino,
@@ -119,8 +123,11 @@ impl Check {
             &answers,
         )
         .await;
+        let data = answers.values().filter_map(|found| found.as_ref().ok());
+        let next = data.map(|found| found.next_data).min().unwrap_or(0);
+        let next = (next / BYTES * BYTES).max(offset + BYTES).min(size);
         let progress = CheckProgress {
-            bytes: self.verdict.bytes,
+            bytes: self.passed + next,
             bytes_total: self.total,
             inodes: 0,
         };
@@ -130,7 +137,7 @@ impl Check {
                 event: Some(Event::Progress(progress)),
             }))
             .await;
-        Ok(())
+        Ok(next)
     }
 
     fn own(&self, answers: &BTreeMap<String, Result<Found, String>>) -> Result<Found, String> {

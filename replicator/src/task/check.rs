@@ -44,17 +44,18 @@ impl Task {
             }
             return;
         }
-        let (hash, count, error) = match part.found {
-            Ok(found) => (found.hash.into(), found.count, String::new()),
-            Err(error) => (bytes::Bytes::new(), 0, error),
+        let (found, error) = match part.found {
+            Ok(found) => (found, String::new()),
+            Err(error) => (Found::default(), error),
         };
         // The index is the entry's; the asker knows which question it answers.
         let message = stream::CheckPart {
             id: part.id,
             index: part.index.0,
-            hash,
-            count,
+            hash: found.hash.into(),
+            count: found.count,
             error,
+            next_data: found.next_data,
         };
         self.send_all(vec![(asked_by, PeerMessage::CheckPart(message))]);
     }
@@ -65,6 +66,7 @@ impl Task {
                 Ok(Found {
                     hash: part.hash.to_vec(),
                     count: part.count,
+                    next_data: part.next_data,
                     ..Found::default()
                 })
             } else {

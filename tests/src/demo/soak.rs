@@ -11,17 +11,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
-use rustix::process::Signal;
 
 use super::client::{Client, Place};
 use super::report::verdict;
 use super::run::{in_lab, prepare_database, reckoning, say};
 use super::sampler::Watcher;
 use crate::clock::{now, pause, wait_for};
+use crate::faults::Faults;
 use crate::lab::{CheckVerdict, Lab, cluster_status};
-use crate::process::run_ok;
 
 /// Service must be back so soon after the last fault of a round was mended.
 const BACK_LIMIT: Duration = Duration::from_secs(60);
@@ -30,57 +27,10 @@ const CHECK_EVERY: u32 = 10;
 /// Minutes of this load: no node may fall behind the log here.
 const LOG_MIB: u64 = 1024;
 
-#[derive(Debug, Clone, PartialEq)]
-enum Act {
-    Kill(String),
-    KillDaemon(String, &'static str),
-    PauseDaemon(String, &'static str),
-    Pause(String),
-    Cut(String),
-    CutBetween(String, String),
-    CutAll,
-    Switch(String),
-}
-
-impl Act {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Kill(_) => "node killed",
-            Self::KillDaemon(..) => "daemon killed",
-            Self::PauseDaemon(..) => "daemon paused",
-            Self::Pause(_) => "node paused",
-            Self::Cut(_) => "node cut off",
-            Self::CutBetween(..) => "link between two cut",
-            Self::CutAll => "all nodes cut off",
-            Self::Switch(_) => "planned switch",
-        }
-    }
-
-    fn loses_memory(&self) -> bool {
-        matches!(self, Self::Kill(_) | Self::KillDaemon(..))
-    }
-
-    fn told(&self, active: &str) -> String {
-        let role = |node: &str| if node == active { " (active)" } else { "" };
-        match self {
-            Self::Kill(node) => format!("{node}{} killed", role(node)),
-            Self::KillDaemon(node, daemon) => format!("{daemon} of {node}{} killed", role(node)),
-            Self::PauseDaemon(node, daemon) => format!("{daemon} of {node}{} paused", role(node)),
-            Self::Pause(node) => format!("{node}{} paused", role(node)),
-            Self::Cut(node) => format!("{node}{} cut off", role(node)),
-            Self::CutBetween(one, other) => {
-                format!("link {one}{} to {other}{} cut", role(one), role(other))
-            }
-            Self::CutAll => "all nodes cut off".into(),
-            Self::Switch(node) => format!("switch away from {node}"),
-        }
-    }
-}
-
 struct Soak<'a> {
     lab: &'a Lab,
     began: Instant,
-    random: StdRng,
+    faults: Faults<'a>,
     counts: BTreeMap<&'static str, u32>,
     outages: Vec<Duration>,
 }
@@ -96,7 +46,7 @@ pub fn run(dir: &Path, length: Duration, seed: u64, interrupted: &AtomicBool) ->
         let soak = Soak {
             lab,
             began,
-            random: StdRng::seed_from_u64(seed),
+            faults: Faults::new(lab, seed),
             counts: BTreeMap::new(),
             outages: Vec::new(),
         };
@@ -130,23 +80,10 @@ impl Soak<'_> {
     fn round(&mut self, round: u32, client: &Client) -> Result<()> {
         self.lab.wait_all_up_to_date(UP_TO_DATE_LIMIT)?;
         let active = self.lab.wait_active(BACK_LIMIT)?;
-        self.pause(200, 4000);
-        let first = self.draw(&active);
-        let mut acts = vec![first.clone()];
+        self.faults.pause(200, 4000);
         let began = now();
-        self.strike(&first)?;
-        if !first.loses_memory() && self.random.random_bool(0.3) {
-            let second = self.draw(&active);
-            if !second.loses_memory() && !matches!(second, Act::Switch(_)) && second != first {
-                self.pause(0, 3000);
-                self.strike(&second)?;
-                acts.push(second);
-            }
-        }
-        let longest = [300, 2000, 6000, 15_000][self.random.random_range(0..4)];
-        self.pause(100, longest);
+        let acts = self.faults.round(&active)?;
         let held = began.elapsed();
-        self.mend(&acts)?;
         let mended = now();
         wait_for("a commit acknowledged after the round's faults", BACK_LIMIT, || {
             Ok(client.last().filter(|ack| ack.at > mended))
@@ -167,68 +104,6 @@ impl Soak<'_> {
             ),
         );
         Ok(())
-    }
-
-    fn draw(&mut self, active: &str) -> Act {
-        let names: Vec<String> = self.lab.nodes().iter().map(|node| node.name().to_owned()).collect();
-        // The active node is struck as often as both others together.
-        let node = if self.random.random_bool(0.5) {
-            active.to_owned()
-        } else {
-            names[self.random.random_range(0..names.len())].clone()
-        };
-        let other = names.iter().find(|name| **name != node).cloned();
-        let other = other.expect("there are three nodes");
-        let daemon = ["holdfast", "vip-agent"][self.random.random_range(0..2)];
-        match self.random.random_range(0..100) {
-            0..22 => Act::Kill(node),
-            22..30 => Act::KillDaemon(node, daemon),
-            30..38 => Act::PauseDaemon(node, daemon),
-            38..53 => Act::Pause(node),
-            53..70 => Act::Cut(node),
-            70..79 => Act::CutBetween(node, other),
-            79..83 => Act::CutAll,
-            _ => Act::Switch(active.to_owned()),
-        }
-    }
-
-    fn strike(&self, act: &Act) -> Result<()> {
-        match act {
-            Act::Kill(node) => self.lab.node(node).kill(),
-            Act::KillDaemon(node, daemon) => self.lab.node(node).kill_daemon(daemon),
-            Act::PauseDaemon(node, daemon) => self.lab.node(node).signal_daemon(daemon, Signal::STOP),
-            Act::Pause(node) => self.lab.node(node).pause(),
-            Act::Cut(node) => self.lab.cut(node),
-            Act::CutBetween(one, other) => self.lab.cut_between(one, other),
-            Act::CutAll => self.lab.nodes().iter().try_for_each(|node| self.lab.cut(node.name())),
-            // A standby that has just come back may not be able to take over yet, and it says so.
-            Act::Switch(node) => wait_for("a switchover", BACK_LIMIT, || {
-                let mut command = self.lab.node(node).command("holdfast")?;
-                run_ok(command.arg("switchover"), BACK_LIMIT).map(Some)
-            })
-            .map(drop),
-        }
-    }
-
-    fn mend(&self, acts: &[Act]) -> Result<()> {
-        self.lab.heal()?;
-        for act in acts {
-            match act {
-                Act::Kill(node) | Act::KillDaemon(node, _) => self.lab.node(node).start().map(drop)?,
-                Act::PauseDaemon(node, daemon) => {
-                    // It may have ended itself meanwhile, or its watchdog has.
-                    drop(self.lab.node(node).signal_daemon(daemon, Signal::CONT));
-                    self.lab.node(node).start()?;
-                }
-                Act::Pause(node) => self.lab.node(node).resume()?,
-                Act::Cut(_) | Act::CutBetween(..) | Act::CutAll | Act::Switch(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn pause(&mut self, from_ms: u64, to_ms: u64) {
-        pause(Duration::from_millis(self.random.random_range(from_ms..=to_ms)));
     }
 
     fn check(&self) -> Result<()> {

@@ -1,0 +1,59 @@
+//! One worker: a process of its own, since an operating system treats the files of one process as one's.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::data::Data;
+use super::names::Names;
+use super::place::Place;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// The bytes of one file.
+    Data,
+    /// A small tree of names.
+    Names,
+}
+
+/// Goes on until its input ends; then says `OPERATIONS OPEN`, the latter being those whose outcome a fault left open.
+///
+/// # Errors
+/// What is wrong with the file system, with the last operations.
+pub fn run(kind: Kind, seed: u64, place: &Place) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&stop);
+    thread::spawn(move || {
+        // Whoever started it has gone, or wants it to end.
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        ended.store(true, Ordering::Relaxed);
+    });
+    let go_on = || !stop.load(Ordering::Relaxed);
+    let (outcome, story) = match kind {
+        Kind::Data => {
+            let mut work = Data::new(place, seed)?;
+            let mut outcome = Ok(());
+            while outcome.is_ok() && go_on() {
+                outcome = work.step();
+            }
+            (outcome.and_then(|()| work.finish()), work.story)
+        }
+        Kind::Names => {
+            let mut work = Names::new(place, seed)?;
+            let mut outcome = Ok(());
+            while outcome.is_ok() && go_on() {
+                outcome = work.step();
+            }
+            (outcome.and_then(|()| work.finish()), work.story)
+        }
+    };
+    match outcome {
+        Ok(()) => println!("{} {}", story.operations, story.open),
+        Err(what) => bail!("{:?} in {}, seed {seed}: {what}\n{story}", kind, place.folder),
+    }
+    Ok(())
+}
