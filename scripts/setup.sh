@@ -10,9 +10,9 @@ packages=(
     # to build
     g++ libclang-dev clang make ccache git
     # to run three nodes on one machine, and the demo's PBX stand-in
-    iproute2 fuse3 procps util-linux postgresql
+    iproute2 iputils-ping fuse3 procps util-linux postgresql
     # what the tests put on the mount and under the store
-    attr acl xfsprogs rsync fio python3
+    attr acl e2fsprogs xfsprogs rsync fio python3
     # three booted machines, for the tests of systemd's units
     debootstrap systemd-container
 )

@@ -7,6 +7,7 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use rustix::process::Signal;
 
 use super::data::Data;
 use super::names::Names;
@@ -25,6 +26,8 @@ pub enum Kind {
 /// # Errors
 /// What is wrong with the file system, with the last operations.
 pub fn run(kind: Kind, seed: u64, place: &Place) -> Result<()> {
+    // One that waits for a mount wouldn't notice for long that whoever started it was killed.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let stop = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&stop);
     thread::spawn(move || {
