@@ -400,12 +400,14 @@ impl Data {
         let buffer = self.buffer.first(len);
         let expected = self.model.get(at..).unwrap_or_default();
         let expected = &expected[..expected.len().min(len)];
-        let mut have = read(file, buffer, self.base + at as u64)?;
-        if have > 0 && have < expected.len() {
-            // A call that meets an error after some bytes gives the bytes; the next one says the error. With O_DIRECT it
-            // begins where a block does.
-            let from = have / BLOCK * BLOCK;
-            have = from + read(file, &mut buffer[from..], self.base + (at + from) as u64)?;
+        // A call that meets an error after some bytes gives the bytes; the next one says the error.
+        let mut have = 0;
+        loop {
+            let more = read(file, &mut buffer[have..], self.base + (at + have) as u64)?;
+            have += more;
+            if more == 0 || have >= expected.len() {
+                break;
+            }
         }
         let what = if direct { "O_DIRECT" } else { "read()" };
         match same(what, at, expected, &buffer[..have]) {
