@@ -12,7 +12,7 @@ packages=(
     # to run three nodes on one machine, and the demo's PBX stand-in
     iproute2 iputils-ping fuse3 procps util-linux postgresql
     # what the tests put on the mount and under the store
-    attr acl e2fsprogs xfsprogs rsync fio python3
+    attr acl e2fsprogs xfsprogs rsync fio python3 logrotate nats-server
     # three booted machines, for the tests of systemd's units
     debootstrap systemd-container
 )
@@ -32,6 +32,13 @@ without_postgresql_server() {
     [[ ! -f $file ]] || sed --in-place --regexp-extended 's/^#?\s*(create_main_cluster)\s*=.*/\1 = false/' "$file"
 }
 
+# As above: the tests start their own.
+without_nats_service() {
+    mkdir --parents /etc/systemd/system
+    [[ -e /etc/systemd/system/nats-server.service ]] ||
+        ln --symbolic /dev/null /etc/systemd/system/nats-server.service
+}
+
 install_packages() {
     local missing
     mapfile -t missing < <(missing_packages)
@@ -45,6 +52,7 @@ install_packages() {
     say "apt-get update"
     apt-get update --quiet
     [[ " ${missing[*]} " != *" postgresql "* ]] || without_postgresql_server
+    [[ " ${missing[*]} " != *" nats-server "* ]] || without_nats_service
     say "apt-get install"
     apt-get install --quiet --yes --no-install-recommends "${missing[@]}"
     mapfile -t missing < <(missing_packages)

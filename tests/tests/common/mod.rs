@@ -16,6 +16,7 @@ use holdfast_tests::clock::{now, pause};
 use holdfast_tests::lab::{CheckVerdict, Lab, LabOptions, Node};
 
 pub(crate) mod disks;
+pub(crate) mod nats;
 pub(crate) mod sampler;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
