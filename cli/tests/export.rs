@@ -111,7 +111,11 @@ impl Node {
     }
 
     fn create(&mut self, parent: Ino, name: &'static str, mode: u32, rdev: u32, target: &'static str) -> Ino {
-        let caller = Caller { uid: 1000, gid: 1001 };
+        let caller = Caller {
+            uid: 1000,
+            gid: 1001,
+            umask: 0,
+        };
         self.do_it(&Op::Create {
             parent,
             name: name.into(),
@@ -211,6 +215,11 @@ fn all_that_a_store_holds_comes_out() {
         name: "user.note".into(),
         value: Bytes::from_static(b"x\0y"),
         how: SetXattr::Any,
+        caller: Caller {
+            uid: 0,
+            gid: 0,
+            umask: 0,
+        },
     });
     let old = SetTime::To(Time {
         secs: 1_234_567_890,

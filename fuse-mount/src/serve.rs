@@ -44,6 +44,9 @@ const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_PARALLEL_DIROPS,
     // Set-id bits are ours to clear; without it the kernel asks for an attribute before every single write.
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    // The planner keeps ACLs and modes in step; the kernel checks both.
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_DONT_MASK,
     // Shared mappings of files that are open for direct I/O, too: SQLite's -shm fails without.
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
 ];
@@ -152,16 +155,7 @@ impl<B: Backend> Filesystem for Active<B> {
         self.0.answer(reply, target, |target, reply| reply.data(&target));
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let kind = if mode & libc::S_IFMT == 0 {
             libc::S_IFREG
         } else {
@@ -169,14 +163,28 @@ impl<B: Backend> Filesystem for Active<B> {
         };
         self.0.change_entry(
             reply,
-            create(req, parent, name, kind | mode & 0o7777, rdev, Bytes::new()),
+            create(
+                caller(req, umask),
+                parent,
+                name,
+                kind | mode & 0o7777,
+                rdev,
+                Bytes::new(),
+            ),
         );
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         self.0.change_entry(
             reply,
-            create(req, parent, name, libc::S_IFDIR | mode & 0o7777, 0, Bytes::new()),
+            create(
+                caller(req, umask),
+                parent,
+                name,
+                libc::S_IFDIR | mode & 0o7777,
+                0,
+                Bytes::new(),
+            ),
         );
     }
 
@@ -186,7 +194,7 @@ impl<B: Backend> Filesystem for Active<B> {
             Op::Unlink {
                 parent: ino(parent),
                 name: bytes(name),
-                caller: caller(req),
+                caller: caller(req, 0),
             },
         );
     }
@@ -197,15 +205,17 @@ impl<B: Backend> Filesystem for Active<B> {
             Op::Rmdir {
                 parent: ino(parent),
                 name: bytes(name),
-                caller: caller(req),
+                caller: caller(req, 0),
             },
         );
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = bytes(target.as_os_str());
-        self.0
-            .change_entry(reply, create(req, parent, name, libc::S_IFLNK | 0o777, 0, target));
+        self.0.change_entry(
+            reply,
+            create(caller(req, 0), parent, name, libc::S_IFLNK | 0o777, 0, target),
+        );
     }
 
     fn rename(
@@ -229,7 +239,7 @@ impl<B: Backend> Filesystem for Active<B> {
             to: ino(newparent),
             to_name,
             how,
-            caller: caller(req),
+            caller: caller(req, 0),
         };
         self.0.change_only(reply, op);
     }
@@ -258,11 +268,18 @@ impl<B: Backend> Filesystem for Active<B> {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let op = create(req, parent, name, libc::S_IFREG | mode & 0o7777, 0, Bytes::new());
+        let op = create(
+            caller(req, umask),
+            parent,
+            name,
+            libc::S_IFREG | mode & 0o7777,
+            0,
+            Bytes::new(),
+        );
         self.0.change(reply, op, move |desk, outcome, reply| {
             desk.entry(&inode(outcome), reply, |attr, reply| {
                 reply.created(&TTL, attr, GENERATION, NO_HANDLE, open_flags(flags));
@@ -388,7 +405,7 @@ impl<B: Backend> Filesystem for Active<B> {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         number: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -406,6 +423,7 @@ impl<B: Backend> Filesystem for Active<B> {
                         name,
                         value,
                         how,
+                        caller: caller(req, 0),
                     },
                 );
             }

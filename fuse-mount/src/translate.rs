@@ -18,22 +18,23 @@ pub(crate) fn bytes(name: &OsStr) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
 }
 
-pub(crate) fn caller(req: &Request) -> Caller {
+pub(crate) fn caller(req: &Request, umask: u32) -> Caller {
     Caller {
         uid: req.uid(),
         gid: req.gid(),
+        umask,
     }
 }
 
-/// The kernel has applied the umask (FUSE_DONT_MASK is off).
-pub(crate) fn create(req: &Request, parent: INodeNo, name: &OsStr, mode: u32, rdev: u32, target: Bytes) -> Op {
+/// The kernel leaves the umask to us (FUSE_DONT_MASK): with a default ACL it doesn't count.
+pub(crate) fn create(caller: Caller, parent: INodeNo, name: &OsStr, mode: u32, rdev: u32, target: Bytes) -> Op {
     Op::Create {
         parent: ino(parent),
         name: bytes(name),
         mode,
         rdev,
         target,
-        caller: caller(req),
+        caller,
     }
 }
 

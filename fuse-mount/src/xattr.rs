@@ -1,18 +1,20 @@
 //! Which extended attributes there are, and how they are read.
 //!
-//! POSIX ACLs would be the file system's to keep in step with the mode (on chmod, and inherited from default ACLs on
-//! create): until the planner does that they are refused, and the kernel then knows of none (FUSE_POSIX_ACL is off).
+//! POSIX ACLs are among them: the planner keeps them in step with the mode.
 //! File capabilities would have to go whenever a file changes, or a writer could run his own code with them: refused.
 
 use bytes::Bytes;
 use holdfast_replicator::api::Failure;
 use holdfast_storage::op::Refusal;
+use holdfast_storage::plan::acl;
 use holdfast_storage::record::Xattrs;
 
 pub(crate) fn supported(name: &[u8]) -> Result<(), Failure> {
     let kept = [&b"user."[..], b"trusted.", b"security."]
         .iter()
-        .any(|space| name.starts_with(space));
+        .any(|space| name.starts_with(space))
+        || name == acl::ACCESS
+        || name == acl::DEFAULT;
     if kept && name != b"security.capability" {
         Ok(())
     } else {

@@ -3,18 +3,20 @@
 use crate::types::{Ino, Time};
 use bytes::Bytes;
 
-/// Who asks. Permissions are checked by the kernel (`default_permissions`); this decides owners and set-id bits.
+/// Who asks. Permissions are checked by the kernel (`default_permissions`); this decides owners, set-id bits and modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub uid: u32,
     pub gid: u32,
+    /// Permissions that a new inode doesn't get, unless its directory has a default ACL.
+    pub umask: u32,
 }
 
 /// A change, or nothing: an operation that finds nothing to change yields no effects and a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// A new inode under a name. Fails with `Exists` if the name is taken.
-    /// `mode` has the type bits; `umask` is already applied. `target` is a symbolic link's.
+    /// `mode` has the type bits. `target` is a symbolic link's.
     Create {
         parent: Ino,
         name: Bytes,
@@ -69,6 +71,7 @@ pub enum Op {
         name: Bytes,
         value: Bytes,
         how: SetXattr,
+        caller: Caller,
     },
     RemoveXattr {
         ino: Ino,

@@ -54,7 +54,11 @@ proptest! {
     }
 }
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    umask: 0,
+};
 
 fn create(parent: Ino, name: &'static str, kind: u32) -> Op {
     let (name, target) = (Bytes::from(name), Bytes::new());
@@ -83,6 +87,7 @@ fn a_create_asks_once() {
         [
             key::inode(Ino::ROOT),
             key::dirent(Ino::ROOT, b"a"),
+            key::xattrs(Ino::ROOT),
             key::own(key::NEXT_INO)
         ]
     );

@@ -12,7 +12,11 @@ use holdfast_storage::types::{Ino, MAX_FILE, MAX_WRITE};
 use model::at;
 use model::replica::Replica;
 
-const USER: Caller = Caller { uid: 1000, gid: 100 };
+const USER: Caller = Caller {
+    uid: 1000,
+    gid: 100,
+    umask: 0,
+};
 
 /// A file system and its clock.
 struct Fs {

@@ -24,7 +24,11 @@ use proptest::prelude::*;
 const FILE: Ino = Ino(2);
 
 fn create(name: &'static str) -> Step {
-    let caller = Caller { uid: 0, gid: 0 };
+    let caller = Caller {
+        uid: 0,
+        gid: 0,
+        umask: 0,
+    };
     let op = Op::Create {
         parent: Ino::ROOT,
         name: name.into(),

@@ -30,7 +30,11 @@ fn write(number: usize) -> (usize, Vec<u8>) {
 #[test]
 fn reads_beside_the_apply_thread_see_what_is_sequenced() {
     let mut node = Node::format(SimDisk::new(), at(0));
-    let caller = Caller { uid: 0, gid: 0 };
+    let caller = Caller {
+        uid: 0,
+        gid: 0,
+        umask: 0,
+    };
     let create = Op::Create {
         parent: Ino::ROOT,
         name: "a".into(),

@@ -37,6 +37,7 @@ const CASES: &[Case] = &[
     ("modes and owners", modes_and_owners),
     ("times", times),
     ("extended attributes", extended_attributes),
+    ("access control lists", access_control_lists),
     ("file system figures", figures),
     ("allocating", allocating),
     ("holes", holes),
@@ -408,6 +409,33 @@ fn extended_attributes(folder: &Path) {
     assert_eq!(names, BTreeSet::from([&b"user.one"[..], b"trusted.two"]));
     removexattr(&path, "user.one").unwrap();
     assert_eq!(errno(get("user.one")), libc::ENODATA);
+}
+
+/// The same commands on a local file system say the same.
+fn access_control_lists(folder: &Path) {
+    let script = r#"
+        umask 027; touch plain; mkdir dir; setfacl -m u:1000:rw,g:100:r plain; getfacl -n plain; stat -c %A plain
+        chmod 604 plain; getfacl -n plain; chmod 660 plain; getfacl -n plain
+        setfacl -m m::r plain; stat -c %a plain; setfacl -x u:1000 plain; getfacl -n plain; setfacl -b plain; getfacl -n plain
+        stat -c %a plain; getfattr -m- -d plain
+        setfacl -d -m u:1000:rwx,g::rx,o::- dir; getfacl -n dir; (umask 0; touch dir/open); touch dir/file; mkdir dir/sub
+        mkfifo dir/fifo; ln -s x dir/link; : > dir/made; mkdir -m 700 dir/closed; install -m 640 plain dir/installed
+        find dir ! -type l | sort | getfacl -n -; stat -c '%n %A' dir/*; setfacl -k dir; touch dir/later; getfacl -n dir/later; getfattr -m- dir
+        setfacl -m u:1000:- dir/file; cp -a dir copy; find copy ! -type l | sort | getfacl -n -; rsync -aHAX dir/ synced/; find synced ! -type l | sort | getfacl -n -
+        chgrp 100 plain; chmod 2775 plain; setfacl -m g:5:rw plain; stat -c %A plain
+        setpriv --reuid=1000 --regid=1000 --clear-groups sh -c 'cat dir/open; echo x >> dir/open; cat dir/file' 2>&1 || true
+        setfacl -d -m u::x plain 2>&1 || true; setfacl -m u:1000:r dir/link 2>&1 || true; mv dir moved; getfacl -n moved/open
+        setfacl -m u::rw-,g::r--,o::- plain; stat -c %a plain; (umask 077; mkdir -p deep/er; stat -c %a deep/er)
+    "#;
+    let local = tempfile::tempdir_in("/var/tmp").unwrap();
+    // The way to a file of someone else's.
+    fs::set_permissions(local.path(), Permissions::from_mode(0o755)).unwrap();
+    let (here, there) = (shell(folder, script), shell(local.path(), script));
+    for (number, (here, there)) in here.lines().zip(there.lines()).enumerate() {
+        assert_eq!(here, there, "line {number}");
+    }
+    assert_eq!(here.lines().count(), there.lines().count());
+    assert!(here.lines().count() > 150, "{here}");
 }
 
 fn figures(folder: &Path) {

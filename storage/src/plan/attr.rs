@@ -1,12 +1,17 @@
 //! Attributes of an inode: mode, owner, size, times.
 
+use super::acl;
 use super::scratch::{Scratch, Stop};
 use crate::effects::Effect;
+use crate::key;
 use crate::op::{Refusal, Reply, SetAttr, SetTime};
 use crate::record::Inode;
 use crate::types::{Ino, MAX_FILE, Time};
 
 pub(super) fn set(scratch: &mut Scratch<'_>, ino: Ino, set: &SetAttr) -> Result<Reply, Stop> {
+    if set.mode.is_some() {
+        scratch.require([key::inode(ino), key::xattrs(ino)])?;
+    }
     let before = scratch.inode(ino)?;
     let mut inode = before.clone();
     if let Some(size) = set.size {
@@ -20,6 +25,7 @@ pub(super) fn set(scratch: &mut Scratch<'_>, ino: Ino, set: &SetAttr) -> Result<
     }
     if let Some(mode) = set.mode {
         inode.mode = inode.mode & libc::S_IFMT | mode & 0o7777;
+        acl::follow_mode(scratch, ino, &inode)?;
     }
     inode.uid = set.uid.unwrap_or(inode.uid);
     inode.gid = set.gid.unwrap_or(inode.gid);

@@ -4,6 +4,7 @@
 //! leaves it to a FUSE file system with `default_permissions`: the kernel has checked permissions, sticky bits and
 //! group membership for S_ISGID. Checksums (`b` keys) are never planned: apply makes them from the bytes.
 
+pub mod acl;
 mod attr;
 mod data;
 mod names;
@@ -92,7 +93,13 @@ fn decide(scratch: &mut Scratch<'_>, op: &Op) -> Result<Reply, Stop> {
             clear_setid,
         } => data::write(scratch, *ino, *offset, data, *clear_setid),
         Op::Fallocate { ino, offset, len, how } => data::fallocate(scratch, *ino, *offset, *len, *how),
-        Op::SetXattr { ino, name, value, how } => xattr::set(scratch, *ino, name, value, *how),
+        Op::SetXattr {
+            ino,
+            name,
+            value,
+            how,
+            caller,
+        } => xattr::set(scratch, *ino, name, value, *how, *caller),
         Op::RemoveXattr { ino, name } => xattr::remove(scratch, *ino, name),
         Op::Reap { ino } => names::reap(scratch, *ino),
     }

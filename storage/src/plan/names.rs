@@ -1,5 +1,6 @@
 //! Names come and go: create, link, unlink, rmdir; and inodes that have none any more.
 
+use super::acl;
 use super::scratch::{Scratch, Stop};
 use super::{DIRECTORY_SIZE, MAX_LINKS, MAX_TARGET};
 use crate::effects::Effect;
@@ -31,17 +32,26 @@ pub(super) fn create(
 ) -> Result<Reply, Stop> {
     check(name, Refusal::Exists)?;
     check_kind(mode, target)?;
-    scratch.require([key::inode(parent), key::dirent(parent, name), key::own(key::NEXT_INO)])?;
+    scratch.require([
+        key::inode(parent),
+        key::dirent(parent, name),
+        key::xattrs(parent),
+        key::own(key::NEXT_INO),
+    ])?;
     let directory = scratch.live_directory(parent)?;
     if scratch.entry(parent, name)?.is_some() {
         return Err(Refusal::Exists.into());
     }
     let ino = scratch.new_ino()?;
-    let inode = Inode {
+    let mut inode = Inode {
         parent,
         ..new_inode(&directory, mode, rdev, target, caller, scratch)
     };
+    let attributes = acl::inherit(scratch, parent, &mut inode, caller.umask)?;
     scratch.put_inode(ino, &inode);
+    if !attributes.is_empty() {
+        scratch.put_xattrs(ino, &attributes);
+    }
     add(scratch, parent, name, (ino, mode & libc::S_IFMT), directory.next_cookie)?;
     Ok(Reply::Inode(ino, inode))
 }

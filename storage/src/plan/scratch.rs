@@ -145,6 +145,14 @@ impl<'a> Scratch<'a> {
             .unwrap_or_default())
     }
 
+    pub(super) fn put_xattrs(&mut self, ino: Ino, all: &Xattrs) {
+        if all.is_empty() {
+            self.delete(key::xattrs(ino));
+        } else {
+            self.put(key::xattrs(ino), all.encode());
+        }
+    }
+
     /// A number that no inode ever had.
     pub(super) fn new_ino(&mut self) -> Result<Ino, Stop> {
         let key = key::own(key::NEXT_INO);

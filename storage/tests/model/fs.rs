@@ -219,7 +219,13 @@ impl Model {
                 clear_setid,
             } => self.write(now, ino.0, *offset, data, *clear_setid),
             Op::Fallocate { ino, offset, len, how } => self.fallocate(now, ino.0, *offset, *len, *how),
-            Op::SetXattr { ino, name, value, how } => self.set_xattr(now, ino.0, name, value, *how),
+            Op::SetXattr {
+                ino,
+                name,
+                value,
+                how,
+                caller: _,
+            } => self.set_xattr(now, ino.0, name, value, *how),
             Op::RemoveXattr { ino, name } => self.remove_xattr(now, ino.0, name),
             Op::Reap { ino } => {
                 if self.nodes.contains_key(&ino.0) && self.names(ino.0) == 0 {

@@ -22,7 +22,7 @@ pub fn name() -> impl Strategy<Value = Bytes> {
 }
 
 fn caller() -> impl Strategy<Value = Caller> {
-    (0u32..3, 0u32..3).prop_map(|(uid, gid)| Caller { uid, gid })
+    (0u32..3, 0u32..3).prop_map(|(uid, gid)| Caller { uid, gid, umask: 0 })
 }
 
 fn permissions() -> impl Strategy<Value = u32> {
@@ -140,7 +140,8 @@ fn attribute() -> impl Strategy<Value = Op> {
     let how = prop::sample::select(vec![SetXattr::Any, SetXattr::Create, SetXattr::Replace]);
     prop_oneof![
         2 => (ino(), name(), len, how).prop_map(|(ino, name, len, how)| {
-            Op::SetXattr { ino, name, value: Bytes::from(vec![b'v'; len]), how }
+            let caller = Caller { uid: 0, gid: 0, umask: 0 };
+            Op::SetXattr { ino, name, value: Bytes::from(vec![b'v'; len]), how, caller }
         }),
         1 => (ino(), name()).prop_map(|(ino, name)| Op::RemoveXattr { ino, name }),
     ]

@@ -81,7 +81,11 @@ pub fn borders() -> impl Strategy<Value = Op> {
         Fallocate::Zero { keep_size: false },
         Fallocate::Zero { keep_size: true },
     ]);
-    let caller = Caller { uid: 0, gid: 0 };
+    let caller = Caller {
+        uid: 0,
+        gid: 0,
+        umask: 0,
+    };
     prop_oneof![
         3 => name().prop_map(move |name| {
             Op::Create { parent: Ino::ROOT, name, mode: libc::S_IFREG | 0o644, rdev: 0, target: Bytes::new(), caller }
