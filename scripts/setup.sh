@@ -35,8 +35,9 @@ without_postgresql_server() {
 # As above: the tests start their own.
 without_nats_service() {
     mkdir --parents /etc/systemd/system
-    [[ -e /etc/systemd/system/nats-server.service ]] ||
-        ln --symbolic /dev/null /etc/systemd/system/nats-server.service
+    [[ ! -e /etc/systemd/system/nats-server.service ]] || return 0
+    say "nats-server: installed for the tests; its service is masked (\`systemctl unmask nats-server\` lets it start)"
+    ln --symbolic /dev/null /etc/systemd/system/nats-server.service
 }
 
 install_packages() {

@@ -124,7 +124,9 @@ impl<B: Backend> Filesystem for Active<B> {
     ) {
         // fuser 0.18 doesn't hand on FATTR_KILL_SUIDGID, which says whether the caller lacks CAP_FSETID: taken from
         // the user. A chown clears set-id bits whoever asks.
-        let clear_setid = uid.is_some() || gid.is_some() || (size.is_some() && req.uid() != 0);
+        let nothing_set = mode.is_none() && size.is_none() && atime.is_none() && mtime.is_none();
+        // With nothing to set, that is all that the request can be about: a chown that keeps user and group.
+        let clear_setid = uid.is_some() || gid.is_some() || nothing_set || (size.is_some() && req.uid() != 0);
         let set = SetAttr {
             mode: mode.map(|mode| mode & 0o7777),
             uid,

@@ -10,11 +10,11 @@ use holdfast_storage::plan::acl;
 use holdfast_storage::record::Xattrs;
 
 pub(crate) fn supported(name: &[u8]) -> Result<(), Failure> {
-    let kept = [&b"user."[..], b"trusted.", b"security."]
-        .iter()
-        .any(|space| name.starts_with(space))
-        || name == acl::ACCESS
-        || name == acl::DEFAULT;
+    let spaces = [&b"user."[..], b"trusted.", b"security."];
+    if spaces.contains(&name) {
+        return Err(Refusal::Invalid.into());
+    }
+    let kept = spaces.iter().any(|space| name.starts_with(space)) || name == acl::ACCESS || name == acl::DEFAULT;
     if kept && name != b"security.capability" {
         Ok(())
     } else {

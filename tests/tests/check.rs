@@ -26,6 +26,14 @@ fn a_byte_behind_a_hole_of_terabytes_is_compared() {
         file.metadata().map(|shown| Ino(shown.ino()))
     });
     let ino = written.within(PATIENCE).expect("writing ends").unwrap();
+    let folder = active.mnt();
+    let longest = start(move || {
+        (0..3).try_for_each(|number| {
+            let file = File::create(folder.join(format!("longest-{number}")))?;
+            file.set_len(holdfast_storage::types::MAX_FILE)
+        })
+    });
+    longest.within(PATIENCE).expect("truncating ends").unwrap();
     // Within the limit that every command of the lab has.
     assert_same(&lab);
 

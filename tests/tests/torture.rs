@@ -48,4 +48,6 @@ fn a_cluster_does_what_the_model_says_through_faults() {
     }
     let figures = outcome(&course, figures);
     assert!(figures.operations > 3_000 && figures.faults > 3, "{figures:?}");
+    // Most operations end as they should; only what a fault met may not.
+    assert!(figures.open < figures.operations / 5, "{figures:?}");
 }

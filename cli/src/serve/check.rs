@@ -63,7 +63,8 @@ pub(super) async fn run(shared: Arc<Shared>, request: CheckRequest, events: Even
 impl Check {
     async fn everything(&mut self, max_ranges: u64) -> Result<(), String> {
         let files = self.metadata().await?;
-        self.total = files.iter().map(|(_, size)| size).sum();
+        // Sparse files can be as long as they like: together longer than a number is.
+        self.total = files.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
         let mut ranges = 0;
         for (ino, size) in files {
             let mut offset = 0;
@@ -74,7 +75,7 @@ impl Check {
                 }
                 offset = self.data(ino, offset, size).await?;
             }
-            self.passed += size;
+            self.passed = self.passed.saturating_add(size);
         }
         Ok(())
     }
@@ -125,9 +126,9 @@ impl Check {
         .await;
         let data = answers.values().filter_map(|found| found.as_ref().ok());
         let next = data.map(|found| found.next_data).min().unwrap_or(0);
-        let next = (next / BYTES * BYTES).max(offset + BYTES).min(size);
+        let next = (next / BYTES * BYTES).max(offset.saturating_add(BYTES)).min(size);
         let progress = CheckProgress {
-            bytes: self.passed + next,
+            bytes: self.passed.saturating_add(next),
             bytes_total: self.total,
             inodes: 0,
         };

@@ -60,6 +60,25 @@ impl Course {
         let active = lab.wait_ready(BACK_LIMIT)?;
         fs::create_dir(lab.node(&active).mnt().join(FOLDER)).context("making the workers' folder")?;
         let workers = self.start(&roots)?;
+        let count = self.strike(lab, &workers, say);
+        // What a worker has found comes first: that the lab is unwell may follow from it.
+        let figures = workers.finish()?;
+        let count = count?;
+        lab.wait_all_up_to_date(UP_TO_DATE_LIMIT)?;
+        let checked = lab.check()?;
+        ensure!(
+            checked.verdict == CheckVerdict::Same,
+            "`holdfast check`: {}",
+            checked.said
+        );
+        Ok(Figures {
+            faults: count,
+            ..figures
+        })
+    }
+
+    /// Faults until the time is over or a worker ends; returns how many.
+    fn strike(&self, lab: &Lab, workers: &Workers, say: impl Fn(&str)) -> Result<u64> {
         let mut faults = Faults::new(lab, self.seed);
         let mut count = 0;
         let end = Deadline::after(self.length);
@@ -73,18 +92,7 @@ impl Course {
             say(&told.join(", then "));
         }
         lab.wait_all_up_to_date(UP_TO_DATE_LIMIT)?;
-        let figures = workers.finish()?;
-        lab.wait_all_up_to_date(UP_TO_DATE_LIMIT)?;
-        let checked = lab.check()?;
-        ensure!(
-            checked.verdict == CheckVerdict::Same,
-            "`holdfast check`: {}",
-            checked.said
-        );
-        Ok(Figures {
-            faults: count,
-            ..figures
-        })
+        Ok(count)
     }
 
     fn start(&self, roots: &[PathBuf]) -> Result<Workers> {
@@ -138,26 +146,38 @@ impl Workers {
         for child in &mut self.0 {
             drop(child.stdin.take());
         }
-        for mut child in std::mem::take(&mut self.0) {
-            if !wait_child(&mut child, END_LIMIT)? {
-                drop(child.kill());
-                bail!("a worker hangs");
+        let mut findings = Vec::new();
+        for child in std::mem::take(&mut self.0) {
+            match result(child) {
+                Ok((operations, open)) => {
+                    figures.operations += operations;
+                    figures.open += open;
+                }
+                Err(finding) => findings.push(format!("{finding:#}")),
             }
-            let output = child.wait_with_output().context("reading what a worker says")?;
-            ensure!(
-                output.status.success(),
-                "{}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-            let said = String::from_utf8_lossy(&output.stdout);
-            let mut numbers = said.split_whitespace().map(str::parse::<u64>);
-            let (Some(Ok(operations)), Some(Ok(open))) = (numbers.next(), numbers.next()) else {
-                bail!("a worker says {said:?}");
-            };
-            figures.operations += operations;
-            figures.open += open;
         }
+        ensure!(findings.is_empty(), "{}", findings.join("\n"));
         Ok(figures)
+    }
+}
+
+/// What a worker says at its end; one that doesn't end is killed.
+fn result(mut child: Child) -> Result<(u64, u64)> {
+    if !wait_child(&mut child, END_LIMIT)? {
+        drop(child.kill());
+        bail!("a worker hangs");
+    }
+    let output = child.wait_with_output().context("reading what a worker says")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut numbers = said.split_whitespace().map(str::parse::<u64>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(operations)), Some(Ok(open))) => Ok((operations, open)),
+        _ => bail!("a worker says {said:?}"),
     }
 }
 

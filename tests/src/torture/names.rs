@@ -64,12 +64,29 @@ struct Shown<N> {
     links: u64,
 }
 
+/// What an operation ended with; whether an errno is right, the model knows.
+enum Said {
+    Errno(Errno),
+    Wrong(String),
+}
+
+impl From<Fault> for Said {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Lost(errno) => Self::Errno(errno),
+            Fault::Wrong(what) => Self::Wrong(what),
+        }
+    }
+}
+
 type Listing<N> = BTreeMap<String, Shown<N>>;
 
 pub(super) struct Names {
     place: Place,
     folder: OwnedFd,
     tree: Tree,
+    /// The inode of each node that was seen: it is one for ever, on every machine.
+    inodes: BTreeMap<usize, u64>,
     random: StdRng,
     pub(super) story: Story,
 }
@@ -85,6 +102,7 @@ impl Names {
             place: place.clone(),
             folder: place.open()?,
             tree: Tree(vec![root]),
+            inodes: BTreeMap::new(),
             random: StdRng::seed_from_u64(seed),
             story: Story::default(),
         })
@@ -101,10 +119,12 @@ impl Names {
                 self.tree = after;
                 Ok(())
             }
-            (Err(Fault::Lost(errno)), _) if self.place.fails_over() => self.settle(after, errno),
-            (Err(Fault::Wrong(what)), _) => Err(what),
-            (Err(Fault::Lost(said)), Err(right)) if said == right => Ok(()),
-            (Err(Fault::Lost(said)), expected) => Err(format!("says {said}, but {expected:?} is right")),
+            (Err(Said::Wrong(what)), _) => Err(what),
+            (Err(Said::Errno(said)), Err(right)) if said == right => Ok(()),
+            (Err(Said::Errno(said)), expected) => match fault("it", said) {
+                Fault::Lost(errno) if self.place.fails_over() => self.settle(after, errno),
+                _ => Err(format!("says {said}, but {expected:?} is right")),
+            },
             (Ok(()), Err(right)) => Err(format!("succeeds, but {right} is right")),
         }
     }
@@ -168,7 +188,7 @@ impl Names {
         }
     }
 
-    fn carry_out(&self, op: &Op) -> Result<(), Fault> {
+    fn carry_out(&mut self, op: &Op) -> Result<(), Said> {
         let folder = self.folder.as_fd();
         let said = match op {
             Op::Create(path) => {
@@ -185,11 +205,10 @@ impl Names {
                 rustix::fs::chmodat(folder, path.join("/"), Mode::from_raw_mode(*mode), AtFlags::empty())
             }
             Op::SyncDirectory => fsync(folder),
-            Op::Look(path) => return self.look(path),
-            Op::List => return self.verify(),
+            Op::Look(path) => return self.look(path).map_err(Said::from),
+            Op::List => return self.verify().map_err(Said::from),
         };
-        // The model says whether an errno is right.
-        said.map_err(Fault::Lost)
+        said.map_err(Said::Errno)
     }
 
     fn look(&self, path: &Path) -> Result<(), Fault> {
@@ -205,10 +224,10 @@ impl Names {
         }
     }
 
-    fn verify(&self) -> Result<(), Fault> {
+    fn verify(&mut self) -> Result<(), Fault> {
         let mut found = Listing::new();
         list(self.folder.as_fd(), "", &mut found)?;
-        match difference(&self.tree.listing(), &found) {
+        match difference(&self.tree.listing(), &found, &mut self.inodes) {
             None => Ok(()),
             Some(what) => wrong!("{what}"),
         }
@@ -227,10 +246,10 @@ impl Names {
                 Err(Fault::Wrong(what)) => return Err(what),
             }
         };
-        let Some(from_before) = difference(&self.tree.listing(), &found) else {
+        let Some(from_before) = difference(&self.tree.listing(), &found, &mut self.inodes) else {
             return Ok(());
         };
-        match difference(&after.listing(), &found) {
+        match difference(&after.listing(), &found, &mut self.inodes) {
             None if errno == Errno::AGAIN => Err("EAGAIN was said of what has been done".into()),
             None => {
                 self.tree = after;
@@ -479,9 +498,13 @@ fn list(folder: BorrowedFd<'_>, path: &str, out: &mut Listing<u64>) -> Result<()
     Ok(())
 }
 
-/// None if both show the same names, and the same ones of them are the same inode.
-fn difference(expected: &Listing<usize>, found: &Listing<u64>) -> Option<String> {
-    let mut inodes: BTreeMap<usize, u64> = BTreeMap::new();
+/// None if both show the same names, and the same ones of them are the same inode, now and before.
+fn difference(
+    expected: &Listing<usize>,
+    found: &Listing<u64>,
+    known_inodes: &mut BTreeMap<usize, u64>,
+) -> Option<String> {
+    let mut inodes = known_inodes.clone();
     let mut nodes: BTreeMap<u64, usize> = BTreeMap::new();
     for (path, right) in expected {
         let Some(shown) = found.get(path) else {
@@ -496,6 +519,11 @@ fn difference(expected: &Listing<usize>, found: &Listing<u64>) -> Option<String>
             return Some(format!("{path} is {shown:?}, but {right:?} is right"));
         }
     }
-    let extra = found.keys().find(|path| !expected.contains_key(*path));
-    extra.map(|path| format!("{path} is there, and oughtn't to be"))
+    if let Some(path) = found.keys().find(|path| !expected.contains_key(*path)) {
+        return Some(format!("{path} is there, and oughtn't to be"));
+    }
+    // What has no name any more is forgotten.
+    inodes.retain(|node, _| expected.values().any(|shown| shown.node == *node));
+    *known_inodes = inodes;
+    None
 }
