@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{check, export, init, serve, status, switchover, validate};
+use crate::{check, classes, export, init, serve, status, switchover, validate};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -25,6 +25,8 @@ pub enum Command {
     ///
     /// Exit code: 0 all the same, 1 they differ, 2 could not check all of them.
     Check(check::Check),
+    /// Show what changes and closing wait for in which directory, and change it
+    Classes(classes::Classes),
     /// Move the active role to another node, in order
     Switchover(switchover::Switchover),
     /// Work on configuration files
@@ -54,6 +56,7 @@ impl Command {
             Self::Serve { config } => serve::run(holdfast_config::load(&config)?)?,
             Self::Status(status) => return Ok(status.run()?),
             Self::Check(check) => return Ok(check.run()?),
+            Self::Classes(classes) => classes.run()?,
             Self::Switchover(switchover) => switchover.run()?,
             Self::Config(Config::Validate { file }) => validate::run(&file)?,
             // Rescuing data must not depend on a certificate that is still in force.

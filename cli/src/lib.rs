@@ -4,6 +4,7 @@
 //! true about the cluster is the daemon's to say.
 
 pub mod check;
+pub mod classes;
 pub mod clock;
 pub mod command;
 pub mod error;

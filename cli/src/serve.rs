@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod classes;
 mod control;
 mod listen;
 mod mounts;

@@ -100,7 +100,7 @@ impl Node {
     fn do_it(&mut self, op: &Op) -> Ino {
         loop {
             match plan::plan(&*self.opened.store, NOW, op) {
-                Planned::Do { effects, reply } => {
+                Planned::Do { effects, reply, .. } => {
                     self.sequence(effects);
                     return if let Reply::Inode(ino, _) = reply { ino } else { Ino(0) };
                 }
@@ -122,6 +122,7 @@ impl Node {
             mode,
             rdev,
             target: target.into(),
+            class: None,
             caller,
         })
     }

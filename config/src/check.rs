@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::document::Document;
 use crate::error::ConfigError;
-use crate::{Cluster, Config, Node, Tls, defaults, network, paths, raw, timers, units, vip, watchdog};
+use crate::{Cluster, Config, Node, Tls, classes, defaults, network, paths, raw, timers, units, vip, watchdog};
 
 pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
     let raw = document.parse()?;
@@ -30,6 +30,7 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
     let store = paths::store(document, raw.store)?;
     let timers = timers::check(document, &raw.timers)?;
     let mount = paths::mount(document, raw.mount, &timers)?;
+    let classes = classes::check(document, raw.classes)?;
     let vip = raw
         .vip
         .map(|raw| vip::check(document, raw, &cluster.nodes, &timers))
@@ -44,6 +45,7 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
         tls,
         store,
         mount,
+        classes,
         timers,
         vip,
         watchdog,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Mount, Node, Store, Timers, Unit, UnitControl, Vip, Watchdog};
+use crate::{ClassRule, Mount, Node, Store, Timers, Unit, UnitControl, Vip, Watchdog};
 
 /// Where the daemon and the operator's commands look for the configuration.
 pub const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
@@ -43,6 +43,22 @@ impl Default for Mount {
             request_deadline: Duration::from_secs(10),
         }
     }
+}
+
+/// What PortSIP PBX keeps where. NATS and ClickHouse acknowledge before they call fsync: they need the default class.
+pub fn classes() -> Vec<ClassRule> {
+    [
+        ("im-postgresql", "database"),
+        ("pbx/log", "logs"),
+        ("pbx/prompts", "prompts"),
+        ("pbx/recordings", "recordings"),
+        ("postgresql", "database"),
+    ]
+    .map(|(path, class)| ClassRule {
+        path: PathBuf::from(path),
+        class: class.to_owned(),
+    })
+    .into()
 }
 
 impl Node {

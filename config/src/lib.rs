@@ -5,6 +5,7 @@
 //! that exist with the right modes. No I/O beyond reading the file and the certificates belongs here.
 
 mod check;
+mod classes;
 pub mod defaults;
 mod document;
 mod error;
@@ -56,6 +57,8 @@ pub struct Config {
     pub tls: Tls,
     pub store: Store,
     pub mount: Mount,
+    /// Directories that get a class when they are made, in the order of their paths.
+    pub classes: Vec<ClassRule>,
     pub timers: Timers,
     /// Absent: no address is managed.
     pub vip: Option<Vip>,
@@ -115,6 +118,17 @@ pub struct Mount {
     /// Every request ends by then, with EIO if its outcome isn't known.
     pub request_deadline: Duration,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassRule {
+    /// Relative to the mount's root, without `.` and `..`.
+    pub path: PathBuf,
+    /// One of `CLASSES`.
+    pub class: String,
+}
+
+/// Names of all classes; what they mean is the store's to know.
+pub const CLASSES: [&str; 6] = ["default", "database", "recordings", "logs", "prompts", "durable"];
 
 /// See `vip.rs` for the inequality that they must keep.
 #[derive(Debug, Clone, PartialEq, Eq)]

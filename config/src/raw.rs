@@ -1,6 +1,8 @@
 //! The file as it is written: every key optional, so that a missing one is reported like any other mistake.
 //! Nothing outside this crate sees these types.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -15,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     #[serde(default)]
     pub(crate) mount: Mount,
+    pub(crate) classes: Option<BTreeMap<String, String>>,
     #[serde(default)]
     pub(crate) timers: Timers,
     pub(crate) vip: Option<Vip>,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::check::to_ms;
 use crate::defaults::MIB;
-use crate::{Cluster, Config, Health, Timers, Tls, Unit, UnitControl, Vip, Watchdog};
+use crate::{ClassRule, Cluster, Config, Health, Timers, Tls, Unit, UnitControl, Vip, Watchdog};
 
 /// The text of `config.file`. The TLS files are named relative to its folder where they lie in it.
 /// Durations are written in whole milliseconds, `vip.valid` in whole seconds, the log in whole MiB.
@@ -18,6 +18,7 @@ pub fn render(config: &Config) -> String {
     cluster(&mut out, &config.cluster);
     tls(&mut out, &config.tls, config.file.parent().unwrap_or(Path::new("/")));
     places(&mut out, config);
+    classes(&mut out, &config.classes);
     timers(&mut out, &config.timers);
     vip(&mut out, config.vip.as_ref());
     watchdog(&mut out, config.watchdog.as_ref());
@@ -112,6 +113,27 @@ fn places(out: &mut String, config: &Config) {
         "# A request that can't be carried out by then fails with EIO. Longer than grace_ms."
     );
     line!(out, "request_deadline_ms = {}", to_ms(config.mount.request_deadline));
+}
+
+fn classes(out: &mut String, classes: &[ClassRule]) {
+    line!(out, "");
+    line!(
+        out,
+        "# Directories below the mount that get a class when they are made; what is made in them inherits it."
+    );
+    line!(
+        out,
+        "# What each class means, and what applies where: `holdfast classes`. The same on all three nodes."
+    );
+    line!(out, "[classes]");
+    for rule in classes {
+        line!(
+            out,
+            "{} = {}",
+            quoted(&rule.path.to_string_lossy()),
+            quoted(&rule.class)
+        );
+    }
 }
 
 fn timers(out: &mut String, timers: &Timers) {

@@ -48,11 +48,13 @@ impl Doubt {
             | Op::Write { ino, .. }
             | Op::Fallocate { ino, .. }
             | Op::SetXattr { ino, .. }
-            | Op::RemoveXattr { ino, .. } => Self {
+            | Op::RemoveXattr { ino, .. }
+            | Op::SetClass { ino, .. } => Self {
                 ino: Some(*ino),
                 names: [None, None],
             },
-            Op::Reap { .. } => Self::default(),
+            // Neither shows in what the kernel remembers.
+            Op::Seal { .. } | Op::Reap { .. } => Self::default(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod attr;
 pub mod backend;
+mod class;
 mod connection;
 mod directory;
 mod doubt;
@@ -15,14 +16,17 @@ mod mount;
 mod point;
 mod replica;
 mod request;
+mod seal;
 mod serve;
 mod session;
 mod standby;
 mod table;
 mod translate;
+mod writers;
 mod xattr;
 
 pub use backend::Backend;
+pub use class::ClassRule;
 pub use error::MountError;
 pub use mount::{Mounted, Options};
 pub use point::unseal;

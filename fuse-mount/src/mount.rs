@@ -2,18 +2,20 @@
 //! mount of the same path when an old daemon dies late.
 
 use crate::backend::Backend;
+use crate::class::ClassRule;
 use crate::connection;
 use crate::doubt;
 use crate::error::MountError;
 use crate::lookups::Lookups;
 use crate::point;
 use crate::request::Desk;
+use crate::seal::Seals;
 use crate::serve::Active;
 use crate::session::{self, Ended};
 use crate::standby::Standby;
 use crate::table;
+use crate::writers::Writers;
 use fuser::{Filesystem, Notifier};
-use holdfast_replicator::api::Wait;
 use holdfast_storage::types::MAX_WRITE;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount};
@@ -35,12 +37,12 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// A standby's mount says one sentence.
 const STANDBY_THREADS: usize = 1;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// After this long every request has an answer.
     pub deadline: Duration,
-    /// What a change waits for; O_SYNC writes and fsync wait for `Wait::Committed` in any case.
-    pub wait: Wait,
+    /// Directories that get a class when they are made.
+    pub classes: Arc<[ClassRule]>,
     /// Reads that have to touch the disk hold one each.
     pub threads: usize,
 }
@@ -49,7 +51,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(10),
-            wait: Wait::Received,
+            classes: Arc::default(),
             threads: 8,
         }
     }
@@ -68,22 +70,27 @@ impl Mounted {
     pub fn active<B: Backend>(path: &Path, backend: Arc<B>, options: Options) -> Result<Self, MountError> {
         let orphans = backend.orphans();
         let (doubts, received) = mpsc::channel();
+        let session_failed = |source| MountError::Session {
+            path: path.to_owned(),
+            source,
+        };
+        let threads = options.threads;
+        let seals = Seals::begin(Arc::clone(&backend), options.deadline).map_err(session_failed)?;
         let desk = Arc::new(Desk {
             backend,
             lookups: Lookups::default(),
+            writers: Writers::default(),
             options,
             doubts,
+            seals,
         });
         // The data are a PBX's: no program here needs set-id bits to take effect, no device node to be opened.
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let (mounted, kernel) = begin(path, Active(Arc::clone(&desk)), flags, options.threads)?;
+        let (mounted, kernel) = begin(path, Active(Arc::clone(&desk)), flags, threads)?;
         thread::Builder::new()
             .name("fuse-doubt".into())
             .spawn(move || doubt::settle(&received, &kernel))
-            .map_err(|source| MountError::Session {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(session_failed)?;
         match orphans {
             Ok(orphans) => orphans.into_iter().for_each(|ino| desk.orphaned(ino)),
             Err(error) => warn!(%error, "inodes without names can't be listed; they stay until the next mount"),

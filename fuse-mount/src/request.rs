@@ -6,11 +6,14 @@ use crate::doubt::Doubt;
 use crate::errno;
 use crate::lookups::Lookups;
 use crate::mount::Options;
+use crate::seal::Seals;
+use crate::writers::Writers;
 use fuser::{
     Errno, FileAttr, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 use holdfast_replicator::api::{Failure, Request, Scope, Wait};
+use holdfast_storage::class::Close;
 use holdfast_storage::op::{Op, Reply};
 use holdfast_storage::record::Inode;
 use holdfast_storage::types::Ino;
@@ -59,8 +62,10 @@ refuse!(
 pub(crate) struct Desk<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) lookups: Lookups,
+    pub(crate) writers: Writers,
     pub(crate) options: Options,
     pub(crate) doubts: Sender<Doubt>,
+    pub(crate) seals: Seals,
 }
 
 impl<B: Backend> Desk<B> {
@@ -82,14 +87,14 @@ impl<B: Backend> Desk<B> {
         self.backend.answer(self.deadline_ms(), Box::new(done));
     }
 
-    /// A change of the mount's own profile.
+    /// A change that waits for what its class wants.
     pub(crate) fn change<R: Refuse>(
         self: &Arc<Self>,
         reply: R,
         op: Op,
         give: impl FnOnce(&Self, Reply, R) + Send + 'static,
     ) {
-        self.change_when(self.options.wait, reply, op, give);
+        self.change_when(Wait::Sequenced, reply, op, give);
     }
 
     pub(crate) fn change_when<R: Refuse>(
@@ -155,6 +160,33 @@ impl<B: Backend> Desk<B> {
             Err(failure) => reply.refuse(failure),
         };
         self.backend.sync(Scope::File(ino), self.deadline_ms(), Box::new(done));
+    }
+
+    /// A descriptor of this file is being closed that may write.
+    pub(crate) fn flush(&self, reply: ReplyEmpty, ino: Ino) {
+        let inode = match self.backend.getattr(ino) {
+            Ok(inode) => inode,
+            Err(failure) => return reply.refuse(failure),
+        };
+        match inode.class.profile().close {
+            Close::Nothing => self.answer(reply, Ok(()), |(), reply| reply.ok()),
+            Close::Durable | Close::Sealed => self.sync(reply, ino),
+        }
+    }
+
+    /// Nothing refers any more to a descriptor that could write, nor to a mapping of it.
+    pub(crate) fn released(&self, ino: Ino) {
+        if self.writers.closed(ino) > 0 {
+            return;
+        }
+        if let Ok(inode) = self.backend.getattr(ino)
+            && inode.class.profile().close == Close::Sealed
+            && inode.is_file()
+            && inode.seal.is_none()
+            && inode.nlink > 0
+        {
+            self.seals.seal(ino, &inode);
+        }
     }
 
     pub(crate) fn orphaned(&self, ino: Ino) {

@@ -2,10 +2,13 @@
 
 use crate::attr::{self, GENERATION, TTL};
 use crate::backend::Backend;
+use crate::class;
 use crate::directory;
 use crate::errno;
 use crate::request::{Desk, Refuse, inode, written};
-use crate::translate::{bytes, caller, create, fallocate_how, ino, open_flags, rename_how, seek, set_xattr_how, sized};
+use crate::translate::{
+    bytes, caller, create, create_of_class, fallocate_how, ino, open_flags, rename_how, seek, set_xattr_how, sized,
+};
 use crate::xattr;
 use bytes::Bytes;
 use fuser::{
@@ -16,7 +19,7 @@ use fuser::{
 };
 use holdfast_replicator::api::{Failure, Wait};
 use holdfast_storage::op::{Op, Refusal, SetAttr};
-use holdfast_storage::types::{BLOCK, MAX_NAME, MAX_WRITE};
+use holdfast_storage::types::{BLOCK, Ino, MAX_NAME, MAX_WRITE};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -25,8 +28,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tracing::warn;
 
-/// Nothing is kept per open file: what matters of its flags comes with every request.
-const NO_HANDLE: FileHandle = FileHandle(0);
+/// All that is kept per open file is whether it may be written: whatever else matters of its flags comes with every
+/// request.
+const READER: FileHandle = FileHandle(0);
+const WRITER: FileHandle = FileHandle(1);
 
 /// Requests of its own (read-ahead, asynchronous direct I/O, write-back of mappings) that the kernel has under way.
 const MAX_BACKGROUND: u16 = 64;
@@ -57,6 +62,15 @@ impl<B: Backend> Active<B> {
     fn backend(&self) -> &B {
         &self.0.backend
     }
+}
+
+/// Counted before the kernel knows of it, for its closing may overtake the answer.
+fn handle<B: Backend>(desk: &Desk<B>, ino: Ino, flags: i32) -> FileHandle {
+    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return READER;
+    }
+    desk.writers.opened(ino);
+    WRITER
 }
 
 impl<B: Backend> Filesystem for Active<B> {
@@ -177,9 +191,14 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let class = match class::of_new(self.backend(), &self.0.options.classes, ino(parent), name.as_bytes()) {
+            Ok(class) => class,
+            Err(failure) => return reply.refuse(failure),
+        };
         self.0.change_entry(
             reply,
-            create(
+            create_of_class(
+                class,
                 caller(req, umask),
                 parent,
                 name,
@@ -257,11 +276,29 @@ impl<B: Backend> Filesystem for Active<B> {
         );
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let desk = Arc::clone(&self.0);
         // O_TRUNC comes as a setattr of its own.
         self.0.answer(reply, Ok(()), move |(), reply| {
-            reply.opened(NO_HANDLE, open_flags(flags.0));
+            reply.opened(handle(&desk, ino(number), flags.0), open_flags(flags.0));
         });
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        // Nobody waits for it.
+        reply.ok();
+        if fh == WRITER {
+            self.0.released(ino(number));
+        }
     }
 
     fn create(
@@ -283,8 +320,10 @@ impl<B: Backend> Filesystem for Active<B> {
             Bytes::new(),
         );
         self.0.change(reply, op, move |desk, outcome, reply| {
-            desk.entry(&inode(outcome), reply, |attr, reply| {
-                reply.created(&TTL, attr, GENERATION, NO_HANDLE, open_flags(flags));
+            let found = inode(outcome);
+            desk.entry(&found, reply, |attr, reply| {
+                let handle = handle(desk, found.0, flags);
+                reply.created(&TTL, attr, GENERATION, handle, open_flags(flags));
             });
         });
     }
@@ -327,15 +366,19 @@ impl<B: Backend> Filesystem for Active<B> {
         let wait = if flags.0 & libc::O_DSYNC != 0 {
             Wait::Committed
         } else {
-            self.0.options.wait
+            Wait::Sequenced
         };
         self.0
             .change_when(wait, reply, op, |_, outcome, reply| reply.written(written(&outcome)));
     }
 
     /// Every write has had its own answer; what the kernel wrote back from mappings it knows itself, and says at close.
-    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        self.0.answer(reply, Ok(()), |(), reply| reply.ok());
+    fn flush(&self, _req: &Request, number: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        if fh == WRITER {
+            self.0.flush(reply, ino(number));
+        } else {
+            self.0.answer(reply, Ok(()), |(), reply| reply.ok());
+        }
     }
 
     fn fsync(&self, _req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -348,7 +391,7 @@ impl<B: Backend> Filesystem for Active<B> {
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.0
-            .answer(reply, Ok(()), |(), reply| reply.opened(NO_HANDLE, FopenFlags::empty()));
+            .answer(reply, Ok(()), |(), reply| reply.opened(READER, FopenFlags::empty()));
     }
 
     fn readdir(&self, _req: &Request, dir: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -415,6 +458,12 @@ impl<B: Backend> Filesystem for Active<B> {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if let Some(own) = class::Attribute::named(name.as_bytes()) {
+            return match own.set(req.uid(), ino(number), Some(value)) {
+                Ok(op) => self.0.change_only(reply, op),
+                Err(failure) => reply.refuse(failure),
+            };
+        }
         match xattr::supported(name.as_bytes()).and_then(|()| set_xattr_how(flags)) {
             Ok(how) => {
                 let (name, value) = (bytes(name), Bytes::copy_from_slice(value));
@@ -435,6 +484,12 @@ impl<B: Backend> Filesystem for Active<B> {
 
     fn getxattr(&self, _req: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let name = name.as_bytes();
+        if let Some(own) = class::Attribute::named(name) {
+            let value = self.backend().getattr(ino(number)).and_then(|inode| own.value(&inode));
+            return self
+                .0
+                .answer(reply, value, move |value, reply| sized(reply, value.as_bytes(), size));
+        }
         let value = xattr::supported(name)
             .and_then(|()| self.backend().xattrs(ino(number)))
             .and_then(|all| xattr::get(&all, name));
@@ -452,7 +507,13 @@ impl<B: Backend> Filesystem for Active<B> {
             .answer(reply, names, move |names, reply| sized(reply, &names, size));
     }
 
-    fn removexattr(&self, _req: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if let Some(own) = class::Attribute::named(name.as_bytes()) {
+            return match own.set(req.uid(), ino(number), None) {
+                Ok(op) => self.0.change_only(reply, op),
+                Err(failure) => reply.refuse(failure),
+            };
+        }
         match xattr::supported(name.as_bytes()) {
             Ok(()) => self.0.change_only(
                 reply,

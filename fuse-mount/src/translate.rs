@@ -5,6 +5,7 @@ use crate::errno;
 use bytes::Bytes;
 use fuser::{FopenFlags, INodeNo, RenameFlags, ReplyXattr, Request};
 use holdfast_replicator::api::Failure;
+use holdfast_storage::class::Class;
 use holdfast_storage::op::{Caller, Fallocate, Op, Refusal, Rename, SetXattr};
 use holdfast_storage::types::Ino;
 use std::ffi::OsStr;
@@ -28,12 +29,26 @@ pub(crate) fn caller(req: &Request, umask: u32) -> Caller {
 
 /// The kernel leaves the umask to us (FUSE_DONT_MASK): with a default ACL it doesn't count.
 pub(crate) fn create(caller: Caller, parent: INodeNo, name: &OsStr, mode: u32, rdev: u32, target: Bytes) -> Op {
+    create_of_class(None, caller, parent, name, mode, rdev, target)
+}
+
+/// `class`: what the configuration gives to a new directory of this path.
+pub(crate) fn create_of_class(
+    class: Option<Class>,
+    caller: Caller,
+    parent: INodeNo,
+    name: &OsStr,
+    mode: u32,
+    rdev: u32,
+    target: Bytes,
+) -> Op {
     Op::Create {
         parent: ino(parent),
         name: bytes(name),
         mode,
         rdev,
         target,
+        class,
         caller,
     }
 }

@@ -1,19 +1,9 @@
 //! What the file system asks of the replicator. Nothing here blocks: answers come by callback, from the
 //! loop's own reply thread, by the deadline at the latest.
 
+pub use holdfast_storage::class::Wait;
 use holdfast_storage::op::{Op, Refusal, Reply};
 use holdfast_storage::types::Ino;
-
-/// What a change waits for before its caller hears of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wait {
-    /// It has its place in the log, in this node's memory.
-    Sequenced,
-    /// A second node holds it in its log, at least in memory.
-    Received,
-    /// It is durable on a majority.
-    Committed,
-}
 
 /// Why a request has no good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +29,7 @@ pub type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 /// A change to be planned, sequenced and replicated.
 pub struct Request {
     pub op: Op,
+    /// At least this, and what the class of the inodes that change wants.
     pub wait: Wait,
     /// CLOCK_BOOTTIME in ms.
     pub deadline_ms: u64,

@@ -4,6 +4,7 @@
 //! knows of FUSE or of addresses that move.
 
 pub mod api;
+mod behind;
 pub mod clock;
 pub mod core;
 pub mod error;
@@ -16,6 +17,7 @@ mod lease;
 pub mod memory_log;
 pub mod net;
 mod pins;
+mod queue;
 pub mod roles;
 mod sequencer;
 mod start;

@@ -2,15 +2,20 @@
 //! caller when its condition holds. Owned by the loop; does no I/O.
 
 use crate::api::{Failure, Request, Scope, Wait};
+use crate::behind::Unwaited;
+use crate::queue::Queue;
 use crate::urgency::Urgency;
 use crate::waiting::{Answer, Waiting};
 use holdfast_storage::RealStore;
+use holdfast_storage::class::Class;
 use holdfast_storage::effects::{Effect, Entry};
 use holdfast_storage::key::Key;
 use holdfast_storage::op::{Fallocate, Op, Refusal, Reply};
 use holdfast_storage::plan::{Planned, plan};
+use holdfast_storage::record::Inode;
 use holdfast_storage::types::{Ino, LogIndex, Term, Time};
-use std::collections::{HashMap, VecDeque};
+use holdfast_storage::view::{Seen, View};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most memory for what is sequenced and not yet applied; then admission waits.
@@ -23,6 +28,14 @@ pub(crate) enum Submitted {
     Fetch(Request, Vec<Key>),
 }
 
+/// The clocks of one turn of the loop.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) wall: Time,
+    /// CLOCK_BOOTTIME in ms.
+    pub(crate) boot_ms: u64,
+}
+
 /// Appends to the log, or says that there is no room or no leadership now.
 pub(crate) trait Propose {
     fn propose(&mut self, data: bytes::Bytes) -> Option<LogIndex>;
@@ -30,8 +43,10 @@ pub(crate) trait Propose {
 
 pub(crate) struct Sequencer {
     store: Arc<RealStore>,
-    /// Not admitted yet, in order.
-    queue: VecDeque<Request>,
+    /// Not admitted yet.
+    queue: Queue,
+    /// Acknowledged where a class bounds how much of it may not be durable.
+    unwaited: Unwaited,
     received: Waiting,
     committed: Waiting,
     /// Last index that changed a file, while it isn't committed.
@@ -50,7 +65,8 @@ impl Sequencer {
     pub(crate) fn new(store: Arc<RealStore>) -> Self {
         Self {
             store,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            unwaited: Unwaited::default(),
             received: Waiting::default(),
             committed: Waiting::default(),
             files: HashMap::new(),
@@ -63,23 +79,24 @@ impl Sequencer {
     }
 
     /// Times in files don't step back by less than two seconds (another node's clock after a failover); a
-    /// larger step is followed.
+    /// larger step is followed. No two changes have the same time, so a file's ctime tells whether it has changed.
     fn smooth(&mut self, wall: Time) -> Time {
         let back = self.newest.secs - wall.secs;
-        self.newest = if wall >= self.newest || back > 2 {
+        self.newest = if wall > self.newest || back > 2 {
             wall
         } else {
-            self.newest
+            self.newest.next()
         };
         self.newest
     }
 
-    pub(crate) fn submit(&mut self, request: Request, core: &mut impl Propose, term: Term, wall: Time) -> Submitted {
+    pub(crate) fn submit(&mut self, request: Request, core: &mut impl Propose, term: Term, now: Now) -> Submitted {
         if self.store.overlay.pending_bytes() > PENDING_MAX || !self.queue.is_empty() {
-            self.queue.push_back(request);
+            let last = is_last(&self.store, &request.op);
+            self.queue.push(request, last, now.boot_ms);
             return Submitted::Done;
         }
-        self.admit(request, core, term, wall)
+        self.admit(request, core, term, now)
     }
 
     /// Admits what waited, as far as there is room now.
@@ -87,16 +104,18 @@ impl Sequencer {
         &mut self,
         core: &mut impl Propose,
         term: Term,
-        wall: Time,
+        now: Now,
         fetch: &mut Vec<(Request, Vec<Key>)>,
     ) {
         for _ in 0..self.queue.len() {
             if self.store.overlay.pending_bytes() > PENDING_MAX {
                 break;
             }
-            let Some(request) = self.queue.pop_front() else { break };
+            let Some(request) = self.queue.pop(now.boot_ms) else {
+                break;
+            };
             let before = self.queue.len();
-            if let Submitted::Fetch(request, keys) = self.admit(request, core, term, wall) {
+            if let Submitted::Fetch(request, keys) = self.admit(request, core, term, now) {
                 fetch.push((request, keys));
             }
             if self.queue.len() > before {
@@ -105,14 +124,14 @@ impl Sequencer {
         }
     }
 
-    fn admit(&mut self, request: Request, core: &mut impl Propose, term: Term, wall: Time) -> Submitted {
+    fn admit(&mut self, request: Request, core: &mut impl Propose, term: Term, now: Now) -> Submitted {
         if self.full && needs_space(&request.op) {
             (request.done)(Err(Failure::Refused(Refusal::NoSpace)));
             return Submitted::Done;
         }
-        let now = self.smooth(wall);
-        let (effects, reply) = match plan(&*self.store, now, &request.op) {
-            Planned::Do { effects, reply } => (effects, reply),
+        let time = self.smooth(now.wall);
+        let (effects, reply, class) = match plan(&*self.store, time, &request.op) {
+            Planned::Do { effects, reply, class } => (effects, reply, class),
             Planned::Refused(refusal) => {
                 (request.done)(Err(refusal.into()));
                 return Submitted::Done;
@@ -124,15 +143,38 @@ impl Sequencer {
             return Submitted::Done;
         }
         let entry = Entry { term, effects };
-        let Some(index) = core.propose(entry.encode()) else {
+        let encoded = entry.encode();
+        let bytes = encoded.len() as u64;
+        let Some(index) = core.propose(encoded) else {
             // Too much is uncommitted, or the leadership is just going; the role's end answers it then.
-            self.queue.push_front(request);
+            self.queue.put_back(request);
             return Submitted::Done;
         };
         self.store.overlay.sequence(index, &entry.effects);
         self.note(index, &request.op, &entry.effects);
-        self.wait(index, request, reply);
+        let wait = self.wait_of(&request, class, (index, bytes), now.boot_ms);
+        self.wait(index, wait, request, reply);
         Submitted::Done
+    }
+
+    /// What this change waits for: at least what was asked for, and what its class wants.
+    fn wait_of(
+        &mut self,
+        request: &Request,
+        class: Option<Class>,
+        (index, bytes): (LogIndex, u64),
+        now_ms: u64,
+    ) -> Wait {
+        let Some(profile) = class.map(Class::profile) else {
+            return request.wait;
+        };
+        let wait = request.wait.max(profile.write);
+        match profile.behind {
+            Some(limit) if wait < Wait::Committed && !self.unwaited.admit(limit, index, bytes, now_ms) => {
+                Wait::Committed
+            }
+            _ => wait,
+        }
     }
 
     /// Remembers what a later fsync must wait for.
@@ -151,10 +193,10 @@ impl Sequencer {
         }
     }
 
-    fn wait(&mut self, index: LogIndex, request: Request, reply: Reply) {
+    fn wait(&mut self, index: LogIndex, wait: Wait, request: Request, reply: Reply) {
         let done = request.done;
         let answer: Answer = Box::new(move |outcome| done(outcome.map(|()| reply)));
-        match request.wait {
+        match wait {
             Wait::Sequenced => answer(Ok(())),
             Wait::Received => self.received.push(index.0, request.deadline_ms, answer),
             Wait::Committed => {
@@ -179,6 +221,7 @@ impl Sequencer {
     pub(crate) fn progress(&mut self, received: u64, committed: u64) {
         let answered = self.received.reached(received) + self.committed.reached(committed);
         self.acknowledged += answered as u64;
+        self.unwaited.durable(LogIndex(committed));
         if self.files.len() > 4096 {
             self.files.retain(|_, index| *index > committed);
         }
@@ -187,23 +230,15 @@ impl Sequencer {
     pub(crate) fn expire(&mut self, now_ms: u64) {
         self.received.expire(now_ms);
         self.committed.expire(now_ms);
-        let waiting = std::mem::take(&mut self.queue);
-        for request in waiting {
-            if request.deadline_ms <= now_ms {
-                (request.done)(Err(Failure::Deadline));
-            } else {
-                self.queue.push_back(request);
-            }
-        }
+        self.queue.expire(now_ms);
     }
 
     /// The role is over: nobody may believe that what waits was done, or that it wasn't.
     pub(crate) fn end(&mut self) {
         self.received.fail_all(Failure::Lost);
         self.committed.fail_all(Failure::Lost);
-        for request in std::mem::take(&mut self.queue) {
-            (request.done)(Err(Failure::Lost));
-        }
+        self.queue.fail_all(Failure::Lost);
+        self.unwaited = Unwaited::default();
         self.files.clear();
         self.names = 0;
         self.acknowledged = 0;
@@ -227,6 +262,19 @@ fn changes_names(op: &Op) -> bool {
     )
 }
 
+/// Whether its class goes last; what isn't known without asking the disk goes with the rest.
+fn is_last(store: &RealStore, op: &Op) -> bool {
+    let ino = match op {
+        Op::Create { parent, .. } | Op::Unlink { parent, .. } | Op::Link { parent, .. } => *parent,
+        Op::Write { ino, .. } | Op::Fallocate { ino, .. } | Op::SetAttr { ino, .. } => *ino,
+        _ => return false,
+    };
+    match store.get(&holdfast_storage::key::inode(ino)) {
+        Seen::Value(value) => Inode::decode(&value).is_ok_and(|inode| inode.class.profile().last),
+        Seen::Absent | Seen::NotInMemory => false,
+    }
+}
+
 /// Removing and shrinking must go on when the disk is full.
 fn needs_space(op: &Op) -> bool {
     match op {
@@ -237,6 +285,8 @@ fn needs_space(op: &Op) -> bool {
         | Op::Rmdir { .. }
         | Op::SetAttr { .. }
         | Op::RemoveXattr { .. }
+        | Op::SetClass { .. }
+        | Op::Seal { .. }
         | Op::Reap { .. } => false,
     }
 }

@@ -16,7 +16,7 @@ use crate::handle::{AgentFacts, Command};
 use crate::handover::{HandOver, Step};
 use crate::net::{NetEvent, Outgoing};
 use crate::roles::Role;
-use crate::sequencer::{Propose, Sequencer, Submitted};
+use crate::sequencer::{Now, Propose, Sequencer, Submitted};
 use crate::threads::ThreadEvent;
 use crate::threads::apply::{self, ApplyWork};
 use crate::threads::fetch::FetchWork;
@@ -407,7 +407,8 @@ impl Task {
             _ if !self.gate.may_answer(boottime_ms()) => self.state.held_requests.push_back(request),
             _ => {
                 let term = Term(self.core.term());
-                if let Submitted::Fetch(request, keys) = self.sequencer.submit(request, &mut self.core, term, wall()) {
+                if let Submitted::Fetch(request, keys) = self.sequencer.submit(request, &mut self.core, term, clocks())
+                {
                     let _ = self.channels.fetch.send(FetchWork::Keys(request, keys));
                 }
             }
@@ -460,7 +461,7 @@ impl Task {
         let term = Term(self.core.term());
         if self.gate.may_answer(now) {
             let mut fetch = Vec::new();
-            self.sequencer.drain(&mut self.core, term, wall(), &mut fetch);
+            self.sequencer.drain(&mut self.core, term, clocks(), &mut fetch);
             for (request, keys) in fetch {
                 let _ = self.channels.fetch.send(FetchWork::Keys(request, keys));
             }
@@ -546,5 +547,12 @@ impl Task {
                 link.send(message);
             }
         }
+    }
+}
+
+fn clocks() -> Now {
+    Now {
+        wall: wall(),
+        boot_ms: boottime_ms(),
     }
 }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 const FILE: &str = "identity";
 const NEW: &str = "identity.new";
 /// Version of everything in the store's folder.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

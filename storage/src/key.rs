@@ -7,6 +7,7 @@
 //! | `c` parent cookie | `record::Child`: the same entry in the order of `readdir` |
 //! | `x` ino | `record::Xattrs`: all extended attributes of an inode |
 //! | `o` ino | empty: an inode without names that may still be open |
+//! | `p` root ino | `record::ClassRoot`: a directory that was given a class. All under the root's number, to be listed at once |
 //! | `b` ino group | checksums of 128 blocks of 4 KiB (`data::sums`); written by apply alone, never planned |
 //! | `m` name | the store's own values: `m` + `next-ino`, ... |
 
@@ -44,6 +45,13 @@ pub fn orphan(ino: Ino) -> Key {
 }
 /// Prefix of all orphans.
 pub const ORPHANS: &[u8] = b"o";
+pub fn class_root(ino: Ino) -> Key {
+    with(b'p', Ino::ROOT, &ino.0.to_be_bytes())
+}
+/// Prefix of all directories that were given a class.
+pub fn class_roots() -> Key {
+    with(b'p', Ino::ROOT, &[])
+}
 pub fn sums(ino: Ino, group: u64) -> Key {
     with(b'b', ino, &group.to_be_bytes())
 }
@@ -62,7 +70,7 @@ pub fn owner(key: &[u8]) -> Option<Ino> {
     Some(Ino(u64::from_be_bytes(key[1..9].try_into().expect("eight bytes"))))
 }
 
-/// The number at the end of a `c` or `b` key: cookie or group.
+/// The number at the end of a `c`, `p` or `b` key: cookie, inode or group.
 pub fn tail_number(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(9..17)?.try_into().ok()?))
 }

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod check;
 pub mod checkpoint;
+pub mod class;
 pub mod data;
 pub mod disk;
 pub mod effects;

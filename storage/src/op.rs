@@ -1,5 +1,6 @@
 //! What an application asks for: the planner's input. Times and identities come with it, never from the machine.
 
+use crate::class::Class;
 use crate::types::{Ino, Time};
 use bytes::Bytes;
 
@@ -16,13 +17,15 @@ pub struct Caller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// A new inode under a name. Fails with `Exists` if the name is taken.
-    /// `mode` has the type bits. `target` is a symbolic link's.
+    /// `mode` has the type bits. `target` is a symbolic link's. `class`: one that the configuration gives to a
+    /// directory of this path; else it is inherited.
     Create {
         parent: Ino,
         name: Bytes,
         mode: u32,
         rdev: u32,
         target: Bytes,
+        class: Option<Class>,
         caller: Caller,
     },
     Link {
@@ -76,6 +79,18 @@ pub enum Op {
     RemoveXattr {
         ino: Ino,
         name: Bytes,
+    },
+    /// By hand. `None`: what its directory has.
+    SetClass {
+        ino: Ino,
+        class: Option<Class>,
+    },
+    /// Keeps the hash of a file whose class is sealed, if it is still as it was when the hash was taken.
+    Seal {
+        ino: Ino,
+        size: u64,
+        ctime: Time,
+        hash: [u8; 32],
     },
     /// An inode without names that nobody has open any more goes for good.
     Reap {
@@ -139,6 +154,8 @@ pub enum Reply {
     Done {
         orphaned: Option<Ino>,
     },
+    /// False: the file has changed meanwhile, or its class isn't sealed any more.
+    Sealed(bool),
 }
 
 /// Why an operation is refused. fuse-mount/src/errno.rs has each one's errno.

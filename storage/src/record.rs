@@ -1,5 +1,6 @@
 //! Values of the metadata store: fixed layouts, little-endian, each with a version byte first.
 
+use crate::class::Class;
 use crate::types::{Ino, Time};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -37,9 +38,17 @@ pub struct Inode {
     pub entries: u64,
     /// Directories: cookie that the next new entry gets; the first is 3 (after `.` and `..`).
     pub next_cookie: u64,
+    pub class: Class,
+    /// Directories: the class was given to this one; else it was inherited.
+    pub own_class: bool,
+    /// blake3 of a file's content, kept since it was closed; gone with the next change of a byte or of the size.
+    pub seal: Option<[u8; 32]>,
     /// Symbolic links: the target.
     pub target: Bytes,
 }
+
+const OWN_CLASS: u8 = 1;
+const SEALED: u8 = 2;
 
 pub const FIRST_COOKIE: u64 = 3;
 
@@ -56,11 +65,12 @@ fn get_time(from: &mut Bytes) -> Time {
 }
 
 impl Inode {
-    const FIXED: usize = 1 + 4 * 5 + 8 * 4 + 12 * 4;
+    const FIXED: usize = 1 + 4 * 5 + 8 * 4 + 12 * 4 + 2;
 
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(Self::FIXED + self.target.len());
-        out.put_u8(1);
+        let seal = self.seal.as_ref().map_or(&[][..], |seal| seal);
+        let mut out = BytesMut::with_capacity(Self::FIXED + seal.len() + self.target.len());
+        out.put_u8(2);
         for value in [self.mode, self.uid, self.gid, self.nlink, self.rdev] {
             out.put_u32_le(value);
         }
@@ -70,18 +80,32 @@ impl Inode {
         for time in [self.atime, self.mtime, self.ctime, self.btime] {
             put_time(&mut out, time);
         }
+        out.put_u8(self.class.number());
+        out.put_u8(if self.own_class { OWN_CLASS } else { 0 } | if self.seal.is_some() { SEALED } else { 0 });
+        out.put_slice(seal);
         out.put_slice(&self.target);
         out.freeze()
     }
 
     pub fn decode(value: &Bytes) -> Result<Self, BadRecord> {
         let mut from = value.clone();
-        if from.len() < Self::FIXED || from.get_u8() != 1 {
+        if from.len() < Self::FIXED || from.get_u8() != 2 {
             return Err(bad("inode", value));
         }
         let [mode, uid, gid, nlink, rdev] = std::array::from_fn(|_| from.get_u32_le());
         let [size, parent, entries, next_cookie] = std::array::from_fn(|_| from.get_u64_le());
         let [atime, mtime, ctime, btime] = std::array::from_fn(|_| get_time(&mut from));
+        let class = Class::numbered(from.get_u8()).ok_or_else(|| bad("inode", value))?;
+        let flags = from.get_u8();
+        let seal = if flags & SEALED == 0 {
+            None
+        } else if from.len() < 32 {
+            return Err(bad("inode", value));
+        } else {
+            let mut seal = [0; 32];
+            from.copy_to_slice(&mut seal);
+            Some(seal)
+        };
         Ok(Self {
             mode,
             uid,
@@ -96,6 +120,9 @@ impl Inode {
             parent: Ino(parent),
             entries,
             next_cookie,
+            class,
+            own_class: flags & OWN_CLASS != 0,
+            seal,
             target: from,
         })
     }
@@ -170,6 +197,38 @@ impl Child {
             ino: Ino(from.get_u64_le()),
             kind: from.get_u32_le(),
             name: from,
+        })
+    }
+}
+
+/// A directory that was given a class, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassRoot {
+    pub class: Class,
+    /// Through `setfattr` or `holdfast classes set`; else the configuration named its path when it was made.
+    pub by_hand: bool,
+    pub since: Time,
+}
+
+impl ClassRoot {
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(15);
+        out.put_u8(1);
+        out.put_u8(self.class.number());
+        out.put_u8(u8::from(self.by_hand));
+        put_time(&mut out, self.since);
+        out.freeze()
+    }
+
+    pub fn decode(value: &Bytes) -> Result<Self, BadRecord> {
+        let mut from = value.clone();
+        if from.len() != 15 || from.get_u8() != 1 {
+            return Err(bad("class", value));
+        }
+        Ok(Self {
+            class: Class::numbered(from.get_u8()).ok_or_else(|| bad("class", value))?,
+            by_hand: from.get_u8() != 0,
+            since: get_time(&mut from),
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::key::{self, Key};
 use crate::meta::Meta;
 use crate::op::Refusal;
 use crate::overlay::{Known, Overlay, Piece};
-use crate::record::{Child, Dirent, Inode, Xattrs};
+use crate::record::{Child, ClassRoot, Dirent, Inode, Xattrs};
 use crate::types::{BLOCK, Ino, LogIndex};
 use crate::view::{Seen, View};
 use bytes::{Bytes, BytesMut};
@@ -161,6 +161,24 @@ impl<D: Disk, M: Meta> Store<D, M> {
             .filter_map(|(key, value)| Some((key::tail_number(&key)?, value?)))
             .take(limit)
             .map(|(cookie, value)| Ok((cookie, Child::decode(&value)?)))
+            .collect()
+    }
+
+    /// Directories that were given a class.
+    pub fn class_roots(&self) -> Result<Vec<(Ino, ClassRoot)>, ReadError> {
+        let prefix = key::class_roots();
+        // Pending first, as for the entries of a directory.
+        let pending = self.overlay.pending_range(&prefix, &prefix);
+        let mut merged: std::collections::BTreeMap<Key, Option<Bytes>> = std::collections::BTreeMap::new();
+        self.meta.scan(&prefix, &prefix, &mut |key, value| {
+            merged.insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+            true
+        })?;
+        merged.extend(pending);
+        merged
+            .into_iter()
+            .filter_map(|(key, value)| Some((Ino(key::tail_number(&key)?), value?)))
+            .map(|(ino, value)| Ok((ino, ClassRoot::decode(&value)?)))
             .collect()
     }
 

@@ -46,6 +46,24 @@ pub struct Time {
     pub nanos: u32,
 }
 
+impl Time {
+    /// The next one that can be told from this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        if self.nanos >= 999_999_999 {
+            Self {
+                secs: self.secs.saturating_add(1),
+                nanos: 0,
+            }
+        } else {
+            Self {
+                nanos: self.nanos + 1,
+                ..self
+            }
+        }
+    }
+}
+
 /// Checksums and file offsets are kept in blocks of this size.
 pub const BLOCK: u64 = 4096;
 

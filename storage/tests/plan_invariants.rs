@@ -6,7 +6,7 @@ use holdfast_storage::effects::Effect;
 use holdfast_storage::key;
 use holdfast_storage::op::{Op, Reply};
 use holdfast_storage::plan::{Planned, plan};
-use holdfast_storage::record::{Dirent, FIRST_COOKIE, Inode, Xattrs};
+use holdfast_storage::record::{ClassRoot, Dirent, FIRST_COOKIE, Inode, Xattrs};
 use holdfast_storage::types::Ino;
 use model::fs::Model;
 use model::replica::Replica;
@@ -117,6 +117,18 @@ fn nothing_belongs_to_an_inode_that_is_gone(replica: &Replica) {
     assert_eq!(of_kind(replica, b'b').count(), 0, "checksums aren't planned");
 }
 
+fn directories_with_a_class_of_their_own_are_listed_and_no_others(replica: &Replica) {
+    let given = inodes(replica)
+        .into_iter()
+        .filter(|(_, inode)| inode.own_class && inode.nlink > 0)
+        .map(|(ino, inode)| (ino.0, inode.class));
+    let listed = of_kind(replica, b'p').map(|(key, value, _)| {
+        let root = ClassRoot::decode(value).expect("a sound record");
+        (key::tail_number(key).expect("an inode"), root.class)
+    });
+    assert_eq!(given.collect::<BTreeMap<_, _>>(), listed.collect());
+}
+
 fn every_directory_leads_up_to_the_root(replica: &Replica) {
     let inodes = inodes(replica);
     for (ino, _) in inodes.iter().filter(|(_, inode)| inode.is_dir() && inode.nlink > 0) {
@@ -144,7 +156,7 @@ fn writes_touch_only_their_inode(op: &Op, effects: &[Effect]) {
 fn step(number: usize, op: &Op, replica: &mut Replica, seen: &mut BTreeSet<Ino>) {
     let planned = plan(replica, at(number), op);
     assert_eq!(planned, plan(replica, at(number), op), "planning twice gives the same");
-    let Planned::Do { effects, reply } = planned else {
+    let Planned::Do { effects, reply, .. } = planned else {
         return;
     };
     writes_touch_only_their_inode(op, &effects);
@@ -181,6 +193,8 @@ proptest! {
             links_and_entries_are_counted_right(&replica);
             cookies_lie_below_the_next_one(&replica);
             nothing_belongs_to_an_inode_that_is_gone(&replica);
+            directories_with_a_class_of_their_own_are_listed_and_no_others(&replica);
+        directories_with_a_class_of_their_own_are_listed_and_no_others(&replica);
             every_directory_leads_up_to_the_root(&replica);
         }
     }

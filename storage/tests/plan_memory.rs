@@ -68,6 +68,7 @@ fn create(parent: Ino, name: &'static str, kind: u32) -> Op {
         mode: kind | 0o755,
         rdev: 0,
         target,
+        class: None,
         caller: ROOT,
     }
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 fn check(step: usize, op: &Op, model: &mut Model, replica: &mut Replica) {
     let expected = model.apply(at(step), op);
     let answered = match plan(replica, at(step), op) {
-        Planned::Do { effects, reply } => {
+        Planned::Do { effects, reply, .. } => {
             replica.apply(&effects);
             Ok(answer(&reply, replica))
         }
@@ -41,6 +41,10 @@ fn answer(reply: &Reply, replica: &Replica) -> Answer {
         }
         Reply::Written(len) => Answer {
             written: Some(*len as usize),
+            ..Answer::default()
+        },
+        Reply::Sealed(sealed) => Answer {
+            sealed: Some(*sealed),
             ..Answer::default()
         },
         Reply::Done { orphaned } => Answer {

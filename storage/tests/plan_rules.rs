@@ -35,7 +35,7 @@ impl Fs {
     fn try_run(&mut self, op: &Op) -> Result<(Reply, Vec<Effect>), Refusal> {
         self.step += 1;
         match plan(&self.replica, at(self.step), op) {
-            Planned::Do { effects, reply } => {
+            Planned::Do { effects, reply, .. } => {
                 self.replica.apply(&effects);
                 Ok((reply, effects))
             }
@@ -56,6 +56,7 @@ impl Fs {
             mode,
             rdev: 0,
             target: Bytes::new(),
+            class: None,
             caller: USER,
         };
         match self.run(&op).0 {
@@ -352,6 +353,7 @@ fn a_replaced_directory_is_orphaned_and_its_parent_loses_a_link() {
         mode: libc::S_IFREG,
         rdev: 0,
         target: Bytes::new(),
+        class: None,
         caller: USER,
     };
     assert_eq!(
@@ -430,6 +432,7 @@ fn damaged_records_are_refused_and_change_nothing() {
         mode: libc::S_IFREG,
         rdev: 0,
         target: Bytes::new(),
+        class: None,
         caller: USER,
     };
     let sound = fs.replica.clone();

@@ -1,11 +1,13 @@
 //! Records of the metadata: what is written is read back, garbage is refused, and the bytes of today stay readable.
 
 use bytes::Bytes;
+use holdfast_storage::class::Class;
 use holdfast_storage::key;
-use holdfast_storage::record::{Child, Dirent, Inode, Xattrs};
+use holdfast_storage::record::{Child, ClassRoot, Dirent, Inode, Xattrs};
 use holdfast_storage::types::{Ino, Time};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use proptest::sample::select;
 
 fn bytes(most: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..most).prop_map(Bytes::from)
@@ -21,6 +23,7 @@ fn inode() -> impl Strategy<Value = Inode> {
         any::<[u64; 4]>(),
         [time(), time(), time(), time()],
         bytes(100),
+        (select(Class::ALL.to_vec()), any::<bool>(), any::<Option<[u8; 32]>>()),
     )
         .prop_map(
             |(
@@ -28,6 +31,7 @@ fn inode() -> impl Strategy<Value = Inode> {
                 [size, parent, entries, next_cookie],
                 [atime, mtime, ctime, btime],
                 target,
+                (class, own_class, seal),
             )| {
                 let parent = Ino(parent);
                 Inode {
@@ -44,6 +48,9 @@ fn inode() -> impl Strategy<Value = Inode> {
                     parent,
                     entries,
                     next_cookie,
+                    class,
+                    own_class,
+                    seal,
                     target,
                 }
             },
@@ -128,10 +135,13 @@ fn each_record_has_the_bytes_that_it_had_on_the_first_day() {
         parent: Ino(6),
         entries: 7,
         next_cookie: 8,
+        class: Class::Logs,
+        own_class: true,
+        seal: Some([0xab; 32]),
         target: Bytes::from_static(b"goal"),
     };
     let fields = concat!(
-        "01",
+        "02",
         "ffa10000",
         "01000000",
         "02000000",
@@ -145,9 +155,16 @@ fn each_record_has_the_bytes_that_it_had_on_the_first_day() {
         "0b0000000000000009000000",
         "0c0000000000000009000000",
         "ffffffffffffffff09000000",
-        "676f616c",
+        "03",
+        "03",
     );
-    assert_eq!(hex(&inode.encode()), fields);
+    assert_eq!(hex(&inode.encode()), format!("{fields}{}676f616c", "ab".repeat(32)));
+    let root = ClassRoot {
+        class: Class::Prompts,
+        by_hand: true,
+        since: time(7),
+    };
+    assert_eq!(hex(&root.encode()), "010401070000000000000009000000");
     let dirent = Dirent {
         ino: Ino(0x0102),
         cookie: 3,

@@ -35,6 +35,7 @@ fn create(name: &'static str) -> Step {
         mode: libc::S_IFREG | 0o644,
         rdev: 0,
         target: "".into(),
+        class: None,
         caller,
     };
     Step::Op(op)
@@ -221,9 +222,9 @@ fn a_store_of_another_cluster_node_or_version_is_refused() {
         file.write_at(text.as_bytes(), 0).expect("writes");
         chain(&Identity::read(&disk).expect_err("refused"))
     };
-    let said = change("format 1", "format 9");
+    let said = change("format 2", "format 9");
     assert!(
-        said.contains("format 9") && said.contains("format 1") && said.contains("start the version"),
+        said.contains("format 9") && said.contains("format 2") && said.contains("start the version"),
         "{said}"
     );
 }

@@ -41,6 +41,7 @@ fn reads_beside_the_apply_thread_see_what_is_sequenced() {
         mode: libc::S_IFREG,
         rdev: 0,
         target: "".into(),
+        class: None,
         caller,
     };
     node.propose(at(0), &create).expect("creates");

@@ -97,7 +97,7 @@ fn a_store_of_another_cluster_node_or_version_is_refused() {
             identity(&own, &format!("node {}", standby.name()), "node n9"),
             "belongs to node n9",
         ),
-        (identity(&own, "format 1", "format 999"), "the store has format 999"),
+        (identity(&own, "format 2", "format 999"), "the store has format 999"),
         (own.replacen("node", "nodE", 1), "its checksum is wrong"),
     ];
     for (text, said) in foreign {

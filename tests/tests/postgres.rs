@@ -39,7 +39,7 @@ fn sql(place: &Place, limit: Duration, statement: &str) -> String {
 
 /// Stops the server in order, with nobody to start it again, and has all pages' checksums verified.
 fn verify_checksums(active: &Node) {
-    let data = active.mnt().join("postgresql");
+    let data = active.mnt().join("postgresql/data");
     let noted = fs::read_to_string(data.join("postmaster.pid")).unwrap();
     let server = ProcessId::of(noted.lines().next().unwrap().parse().unwrap()).expect("the server runs");
     active.signal_daemon("vip-agent", Signal::STOP).unwrap();

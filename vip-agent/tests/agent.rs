@@ -156,6 +156,7 @@ fn config(folder: &Path) -> Config {
             path: file("mount"),
             ..Mount::default()
         },
+        classes: Vec::new(),
         timers: Timers {
             grace: Duration::from_millis(1500),
             ..Timers::default()

@@ -103,6 +103,7 @@ impl Init {
                 path: self.mount.clone().unwrap_or(mount.path),
                 ..mount
             },
+            classes: holdfast_config::defaults::classes(),
             timers: Timers::default(),
             vip: vip.map(|(address, prefix)| Vip {
                 interface: self.interface.clone(),

@@ -2,12 +2,12 @@
 
 use super::peers::Peers;
 use super::shared::Shared;
-use super::{check, status};
+use super::{check, classes, status};
 use holdfast_proto::control::control_client::ControlClient;
 use holdfast_proto::control::control_server::Control;
 use holdfast_proto::control::{
-    CheckEvent, CheckRequest, ClusterStatus, ClusterStatusRequest, NodeStatus, NodeStatusRequest, SwitchoverEvent,
-    SwitchoverRequest,
+    CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, ListClassesRequest, NodeStatus,
+    NodeStatusRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -61,6 +61,23 @@ impl Control for ControlService {
             Some(mut active) => forward(active.check(request.into_inner()).await?.into_inner(), events),
         }
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    /// As the active node has it; without one, as this node has it.
+    async fn list_classes(&self, request: Request<ListClassesRequest>) -> Result<Response<Classes>, Status> {
+        if let Ok(Some(mut active)) = self.elsewhere() {
+            let answer = active.list_classes(request.into_inner()).await?.into_inner();
+            return Ok(Response::new(Classes {
+                mount_path: self.shared.config.mount.path.display().to_string(),
+                ..answer
+            }));
+        }
+        let shared = self.shared.clone();
+        let listed = tokio::task::spawn_blocking(move || classes::list(&shared)).await;
+        let listed = listed.map_err(|panic| Status::internal(panic.to_string()))?;
+        listed
+            .map(Response::new)
+            .map_err(|error| Status::data_loss(holdfast_storage::error::chain(&error)))
     }
 
     async fn switchover(

@@ -125,6 +125,7 @@ fn mount(shared: &Arc<Shared>, kind: MountKind) -> Result<Mounted, MountError> {
         MountKind::Active => {
             let options = Options {
                 deadline: shared.config.mount.request_deadline,
+                classes: super::classes::rules(&shared.config),
                 ..Options::default()
             };
             Mounted::active(path, Arc::new(shared.handle.clone()), options)

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use holdfast_proto::control::check_event::Event;
 use holdfast_proto::control::control_server::{Control, ControlServer};
 use holdfast_proto::control::{
-    CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, ClusterStatus, ClusterStatusRequest,
-    NodeStatus, NodeStatusRequest, PeerView, Role, SwitchoverEvent, SwitchoverRequest,
+    CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, Classes, ClusterStatus,
+    ClusterStatusRequest, ConfiguredClass, GivenClass, ListClassesRequest, NodeStatus, NodeStatusRequest, PeerView,
+    Role, SwitchoverEvent, SwitchoverRequest,
 };
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -121,6 +122,34 @@ impl Control for Answers {
         Ok(events(
             all.into_iter().map(|event| CheckEvent { event: Some(event) }).collect(),
         ))
+    }
+
+    async fn list_classes(&self, _: Request<ListClassesRequest>) -> Result<Response<Classes>, Status> {
+        let rule = |path: &str, class: &str, is: &str| ConfiguredClass {
+            path: path.into(),
+            class: class.into(),
+            is: is.into(),
+        };
+        let given = |path: &str, class: &str, by_hand| GivenClass {
+            path: path.into(),
+            class: class.into(),
+            by_hand,
+            since_unix_ms: 1_700_000_000_000,
+        };
+        Ok(Response::new(Classes {
+            mount_path: "/var/lib/portsip".into(),
+            given: vec![
+                given("archive", "prompts", true),
+                given("postgresql", "database", false),
+            ],
+            configured: vec![
+                rule("pbx/log", "logs", "default"),
+                rule("pbx/recordings", "recordings", ""),
+                rule("postgresql", "database", "database"),
+            ],
+            active: "n1".into(),
+            asked: "n1".into(),
+        }))
     }
 
     async fn switchover(

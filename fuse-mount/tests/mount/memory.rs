@@ -66,9 +66,12 @@ struct State {
     meta: Meta,
     files: HashMap<Ino, Sparse>,
     waits: Vec<Wait>,
+    newest: Time,
+    syncs: usize,
     suspended: bool,
     held: Vec<(u64, Answer)>,
     fail_next: Option<Failure>,
+    fail_next_sync: Option<Failure>,
 }
 
 /// Called with whether the lease ran before the deadline.
@@ -127,9 +130,18 @@ impl Memory {
         self.state().fail_next = Some(failure);
     }
 
+    pub(crate) fn fail_next_sync(&self, failure: Failure) {
+        self.state().fail_next_sync = Some(failure);
+    }
+
     /// What the latest changes were to wait for.
     pub(crate) fn waits(&self) -> Vec<Wait> {
         self.state().waits.clone()
+    }
+
+    /// How often somebody waited until a file was durable.
+    pub(crate) fn syncs(&self) -> usize {
+        self.state().syncs
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -187,9 +199,14 @@ fn apply(state: &mut State, effects: Vec<Effect>) {
 }
 
 impl State {
-    fn carry_out(&mut self, op: &Op) -> Result<Reply, Failure> {
-        match plan(&self.meta, wall(), op) {
-            Planned::Do { effects, reply } => {
+    /// Notes what it is to wait for, as the replicator decides it: what was asked for, and what the class wants.
+    fn carry_out(&mut self, op: &Op, asked: Wait) -> Result<Reply, Failure> {
+        let time = wall().max(self.newest.next());
+        self.newest = time;
+        match plan(&self.meta, time, op) {
+            Planned::Do { effects, reply, class } => {
+                self.waits
+                    .push(class.map_or(asked, |class| asked.max(class.profile().write)));
                 apply(self, effects);
                 Ok(reply)
             }
@@ -207,8 +224,7 @@ impl State {
 impl Backend for Memory {
     fn submit(&self, request: Request) {
         let mut state = self.state();
-        state.waits.push(request.wait);
-        let mut outcome = state.carry_out(&request.op);
+        let mut outcome = state.carry_out(&request.op, request.wait);
         if let Some(failure) = state.fail_next.take_if(|_| !matches!(request.op, Op::Reap { .. })) {
             outcome = Err(failure);
         }
@@ -223,6 +239,13 @@ impl Backend for Memory {
 
     fn sync(&self, scope: Scope, deadline_ms: u64, done: Done<()>) {
         assert!(matches!(scope, Scope::File(_)));
+        let mut state = self.state();
+        state.syncs += 1;
+        if let Some(failure) = state.fail_next_sync.take() {
+            drop(state);
+            return done(Err(failure));
+        }
+        drop(state);
         self.when_leased(deadline_ms, done, false);
     }
 

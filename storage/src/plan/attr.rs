@@ -21,6 +21,7 @@ pub(super) fn set(scratch: &mut Scratch<'_>, ino: Ino, set: &SetAttr) -> Result<
         }
         // Beyond the old size all reads as zeros already, for shrinking has made it so: growing touches no data.
         inode.size = size;
+        inode.seal = None;
         inode.mtime = scratch.now();
     }
     if let Some(mode) = set.mode {

@@ -82,5 +82,6 @@ fn end_of(offset: u64, len: u64) -> Result<u64, Refusal> {
 fn put_modified(scratch: &mut Scratch<'_>, ino: Ino, mut inode: Inode) {
     inode.mtime = scratch.now();
     inode.ctime = scratch.now();
+    inode.seal = None;
     scratch.put_inode(ino, &inode);
 }

@@ -6,12 +6,14 @@
 
 pub mod acl;
 mod attr;
+mod class;
 mod data;
 mod names;
 mod rename;
 mod scratch;
 mod xattr;
 
+use crate::class::Class;
 use crate::effects::Effect;
 use crate::key::{self, Key};
 use crate::op::{Op, Refusal, Reply};
@@ -37,6 +39,8 @@ pub enum Planned {
     Do {
         effects: Vec<Effect>,
         reply: Reply,
+        /// The strictest of the inodes that change; none if none does.
+        class: Option<Class>,
     },
     Refused(Refusal),
     /// Bring these into memory and ask again. Not sorted, none twice.
@@ -48,6 +52,7 @@ pub fn plan(view: &impl View, now: Time, op: &Op) -> Planned {
     let mut scratch = Scratch::new(view, now);
     match decide(&mut scratch, op) {
         Ok(reply) => Planned::Do {
+            class: scratch.class(),
             effects: scratch.into_effects(),
             reply,
         },
@@ -64,8 +69,9 @@ fn decide(scratch: &mut Scratch<'_>, op: &Op) -> Result<Reply, Stop> {
             mode,
             rdev,
             target,
+            class,
             caller,
-        } => names::create(scratch, *parent, name, *mode, *rdev, target, *caller),
+        } => names::create(scratch, (*parent, name), *mode, *rdev, target, *class, *caller),
         Op::Link { ino, parent, name } => names::link(scratch, *ino, *parent, name),
         Op::Unlink {
             parent,
@@ -101,6 +107,8 @@ fn decide(scratch: &mut Scratch<'_>, op: &Op) -> Result<Reply, Stop> {
             caller,
         } => xattr::set(scratch, *ino, name, value, *how, *caller),
         Op::RemoveXattr { ino, name } => xattr::remove(scratch, *ino, name),
+        Op::SetClass { ino, class } => class::set(scratch, *ino, *class),
+        Op::Seal { ino, size, ctime, hash } => class::seal(scratch, *ino, (*size, *ctime), *hash),
         Op::Reap { ino } => names::reap(scratch, *ino),
     }
 }
@@ -121,6 +129,9 @@ pub fn root(now: Time) -> Vec<Effect> {
         parent: Ino::ROOT,
         entries: 0,
         next_cookie: FIRST_COOKIE,
+        class: Class::Default,
+        own_class: false,
+        seal: None,
         target: Bytes::new(),
     };
     vec![Effect::Put {

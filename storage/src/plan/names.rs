@@ -1,8 +1,10 @@
 //! Names come and go: create, link, unlink, rmdir; and inodes that have none any more.
 
 use super::acl;
+use super::class::{made, unmake};
 use super::scratch::{Scratch, Stop};
 use super::{DIRECTORY_SIZE, MAX_LINKS, MAX_TARGET};
+use crate::class::Class;
 use crate::effects::Effect;
 use crate::key;
 use crate::op::{Caller, Refusal, Reply};
@@ -23,11 +25,11 @@ pub(super) fn check(name: &[u8], dots: Refusal) -> Result<(), Refusal> {
 
 pub(super) fn create(
     scratch: &mut Scratch<'_>,
-    parent: Ino,
-    name: &Bytes,
+    (parent, name): (Ino, &Bytes),
     mode: u32,
     rdev: u32,
     target: &Bytes,
+    class: Option<Class>,
     caller: Caller,
 ) -> Result<Reply, Stop> {
     check(name, Refusal::Exists)?;
@@ -47,6 +49,7 @@ pub(super) fn create(
         parent,
         ..new_inode(&directory, mode, rdev, target, caller, scratch)
     };
+    made(scratch, ino, &mut inode, class);
     let attributes = acl::inherit(scratch, parent, &mut inode, caller.umask)?;
     scratch.put_inode(ino, &inode);
     if !attributes.is_empty() {
@@ -107,6 +110,9 @@ fn new_inode(directory: &Inode, mode: u32, rdev: u32, target: &Bytes, caller: Ca
         parent: Ino::ROOT,
         entries: 0,
         next_cookie: FIRST_COOKIE,
+        class: directory.class,
+        own_class: false,
+        seal: None,
         target: target.clone(),
     }
 }
@@ -190,6 +196,9 @@ pub(super) fn lose_name(scratch: &mut Scratch<'_>, ino: Ino, mut inode: Inode) -
         inode.nlink.checked_sub(1).ok_or(Refusal::Damaged)?
     };
     inode.ctime = scratch.now();
+    if inode.nlink == 0 {
+        unmake(scratch, ino, &mut inode);
+    }
     scratch.put_inode(ino, &inode);
     if inode.nlink > 0 {
         return Ok(None);

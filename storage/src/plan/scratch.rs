@@ -1,5 +1,6 @@
 //! The changes of one operation while it is planned, layered over the view, so that two changes of one record compose.
 
+use crate::class::Class;
 use crate::effects::Effect;
 use crate::key::{self, Key};
 use crate::op::Refusal;
@@ -37,6 +38,7 @@ pub(super) struct Scratch<'a> {
     /// `None` is a key that goes.
     meta: BTreeMap<Key, Option<Bytes>>,
     data: Vec<Effect>,
+    class: Option<Class>,
 }
 
 impl<'a> Scratch<'a> {
@@ -46,6 +48,7 @@ impl<'a> Scratch<'a> {
             now,
             meta: BTreeMap::new(),
             data: Vec::new(),
+            class: None,
         }
     }
 
@@ -129,7 +132,13 @@ impl<'a> Scratch<'a> {
     }
 
     pub(super) fn put_inode(&mut self, ino: Ino, inode: &Inode) {
+        self.class = Some(self.class.map_or(inode.class, |class| class.stricter(inode.class)));
         self.put(key::inode(ino), inode.encode());
+    }
+
+    /// The strictest of the inodes that were put.
+    pub(super) fn class(&self) -> Option<Class> {
+        self.class
     }
 
     pub(super) fn entry(&self, parent: Ino, name: &[u8]) -> Result<Option<Dirent>, Stop> {

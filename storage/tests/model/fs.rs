@@ -2,6 +2,7 @@
 
 use super::sparse::Sparse;
 use super::{Facts, Tree};
+use holdfast_storage::class::{Class, Close};
 use holdfast_storage::op::{Caller, Fallocate, Op, Refusal, Rename, SetAttr, SetTime, SetXattr};
 use holdfast_storage::types::{MAX_FILE, MAX_WRITE, Time};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub struct Answer {
     pub shown: Option<Facts>,
     pub orphaned: Option<u64>,
     pub written: Option<usize>,
+    pub sealed: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +40,9 @@ struct Node {
     ctime: Time,
     btime: Time,
     xattrs: BTreeMap<Name, Vec<u8>>,
+    class: Class,
+    own_class: bool,
+    seal: Option<[u8; 32]>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +64,9 @@ impl Node {
             ctime,
             btime,
             xattrs: BTreeMap::new(),
+            class: Class::Default,
+            own_class: false,
+            seal: None,
         }
     }
 
@@ -85,6 +93,7 @@ impl Node {
     }
 
     fn modified(&mut self, now: Time) {
+        self.seal = None;
         self.mtime = now;
         self.ctime = now;
     }
@@ -172,6 +181,9 @@ impl Model {
             content: BTreeMap::new(),
             target: Vec::new(),
             xattrs: node.xattrs.clone(),
+            class: node.class,
+            own_class: node.own_class && names > 0,
+            seal: node.seal,
         };
         match &node.what {
             What::File(bytes, size) => (facts.content, facts.size) = (bytes.blocks(), *size),
@@ -198,8 +210,9 @@ impl Model {
                 mode,
                 rdev,
                 target,
+                class,
                 caller,
-            } => self.create(now, parent.0, name, (*mode, *rdev, target), *caller),
+            } => self.create(now, parent.0, name, (*mode, *rdev, target), *class, *caller),
             Op::Link { ino, parent, name } => self.link(now, ino.0, parent.0, name),
             Op::Unlink { parent, name, .. } => self.unlink(now, parent.0, name),
             Op::Rmdir { parent, name, .. } => self.rmdir(now, parent.0, name),
@@ -227,6 +240,8 @@ impl Model {
                 caller: _,
             } => self.set_xattr(now, ino.0, name, value, *how),
             Op::RemoveXattr { ino, name } => self.remove_xattr(now, ino.0, name),
+            Op::SetClass { ino, class } => self.set_class(now, ino.0, *class),
+            Op::Seal { ino, size, ctime, hash } => self.seal(ino.0, (*size, *ctime), *hash),
             Op::Reap { ino } => {
                 if self.nodes.contains_key(&ino.0) && self.names(ino.0) == 0 {
                     self.nodes.remove(&ino.0);
@@ -283,7 +298,15 @@ impl Model {
         })
     }
 
-    fn create(&mut self, now: Time, parent: u64, name: &[u8], kind: (u32, u32, &[u8]), caller: Caller) -> Outcome {
+    fn create(
+        &mut self,
+        now: Time,
+        parent: u64,
+        name: &[u8],
+        kind: (u32, u32, &[u8]),
+        class: Option<Class>,
+        caller: Caller,
+    ) -> Outcome {
         proper(name, Refusal::Exists)?;
         let (mode, rdev, target) = kind;
         let what = match mode & libc::S_IFMT {
@@ -307,8 +330,11 @@ impl Model {
         };
         self.last += 1;
         let ino = self.last;
-        self.nodes
-            .insert(ino, Node::new(what, permissions, (caller.uid, gid), now));
+        let inherited = above.class;
+        let mut node = Node::new(what, permissions, (caller.uid, gid), now);
+        node.own_class = class.is_some() && node.is_dir();
+        node.class = class.filter(|_| node.is_dir()).unwrap_or(inherited);
+        self.nodes.insert(ino, node);
         self.enter(now, parent, name, ino);
         self.show(ino)
     }
@@ -436,6 +462,7 @@ impl Model {
             (What::File(bytes, old), Some(size)) => {
                 bytes.truncate(size);
                 *old = size;
+                node.seal = None;
                 node.mtime = now;
             }
             _ => return Err(Refusal::Invalid),
@@ -508,6 +535,54 @@ impl Model {
         node.lose_setid();
         node.modified(now);
         Ok(Answer::default())
+    }
+
+    /// Size and ctime of an inode that is there.
+    pub fn state(&self, ino: u64) -> (u64, Time) {
+        let facts = self.facts(ino);
+        (facts.size, facts.ctime)
+    }
+
+    /// What a directory that has a name lies in.
+    fn above(&self, ino: u64) -> Option<u64> {
+        self.nodes.iter().find_map(|(above, node)| match &node.what {
+            What::Directory(entries) if entries.values().any(|below| *below == ino) => Some(*above),
+            _ => None,
+        })
+    }
+
+    fn set_class(&mut self, now: Time, ino: u64, class: Option<Class>) -> Outcome {
+        let above = self.above(ino).map(|above| self.nodes[&above].class);
+        let named = self.names(ino) > 0;
+        let node = self.node(ino)?;
+        node.own_class &= named;
+        let before = (node.class, node.own_class);
+        match class {
+            Some(class) if before != (class, true) => {
+                node.class = class;
+                node.own_class |= named && node.is_dir();
+            }
+            Some(_) => {}
+            None => (node.class, node.own_class) = (above.unwrap_or_default(), false),
+        }
+        if before != (node.class, node.own_class) {
+            node.ctime = now;
+        }
+        Ok(Answer::default())
+    }
+
+    fn seal(&mut self, ino: u64, was: (u64, Time), hash: [u8; 32]) -> Outcome {
+        self.node(ino)?;
+        let same = self.state(ino) == was;
+        let node = self.node(ino)?;
+        let sealed = same && matches!(node.what, What::File(..)) && node.class.profile().close == Close::Sealed;
+        if sealed {
+            node.seal = Some(hash);
+        }
+        Ok(Answer {
+            sealed: Some(sealed),
+            ..Answer::default()
+        })
     }
 
     fn set_xattr(&mut self, now: Time, ino: u64, name: &[u8], value: &[u8], how: SetXattr) -> Outcome {

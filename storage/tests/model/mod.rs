@@ -9,6 +9,7 @@ pub mod ops;
 pub mod replica;
 pub mod sparse;
 
+use holdfast_storage::class::Class;
 use holdfast_storage::types::Time;
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 use std::collections::BTreeMap;
@@ -31,6 +32,10 @@ pub struct Facts {
     pub content: BTreeMap<u64, Vec<u8>>,
     pub target: Vec<u8>,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub class: Class,
+    /// Listed as a directory that was given its class.
+    pub own_class: bool,
+    pub seal: Option<[u8; 32]>,
 }
 
 /// A whole file system: each path, the root's is empty, and each inode without a name.

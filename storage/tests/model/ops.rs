@@ -2,6 +2,7 @@
 
 use super::fs::Model;
 use bytes::Bytes;
+use holdfast_storage::class::Class;
 use holdfast_storage::op::{Caller, Fallocate, Op, Rename, SetAttr, SetTime, SetXattr};
 use holdfast_storage::types::{Ino, MAX_FILE, Time};
 use proptest::collection::vec;
@@ -44,17 +45,27 @@ fn create() -> impl Strategy<Value = Op> {
         1 => prop::sample::select(vec![libc::S_IFIFO, libc::S_IFSOCK, libc::S_IFCHR, libc::S_IFBLK, 0]),
     ];
     let target = prop_oneof![10 => 1usize..40, 1 => Just(0), 1 => 4095usize..=4096];
-    (ino(), name(), kind, permissions(), target, caller()).prop_map(|(parent, name, kind, mode, target, caller)| {
-        let len = if kind == libc::S_IFLNK { target } else { 0 };
-        Op::Create {
-            parent,
-            name,
-            mode: kind | mode,
-            rdev: 0x0801,
-            target: Bytes::from(vec![b't'; len]),
-            caller,
-        }
-    })
+    (
+        ino(),
+        name(),
+        kind,
+        permissions(),
+        target,
+        weighted(0.2, class()),
+        caller(),
+    )
+        .prop_map(|(parent, name, kind, mode, target, class, caller)| {
+            let len = if kind == libc::S_IFLNK { target } else { 0 };
+            Op::Create {
+                parent,
+                name,
+                mode: kind | mode,
+                rdev: 0x0801,
+                target: Bytes::from(vec![b't'; len]),
+                class,
+                caller,
+            }
+        })
 }
 
 fn rename() -> impl Strategy<Value = Op> {
@@ -147,6 +158,23 @@ fn attribute() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn class() -> impl Strategy<Value = Class> {
+    // Sealed ones often, or nothing would ever be sealed.
+    prop_oneof![1 => prop::sample::select(Class::ALL.to_vec()), 1 => Just(Class::Recordings)]
+}
+
+fn class_or_seal() -> impl Strategy<Value = Op> {
+    let time = Time {
+        secs: 1_000_003,
+        nanos: 5,
+    };
+    prop_oneof![
+        1 => (ino(), weighted(0.7, class())).prop_map(|(ino, class)| Op::SetClass { ino, class }),
+        1 => (ino(), 0u64..2, any::<[u8; 32]>())
+            .prop_map(move |(ino, size, hash)| Op::Seal { ino, size, ctime: time, hash }),
+    ]
+}
+
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => create(),
@@ -158,6 +186,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         3 => write(),
         2 => fallocate(),
         2 => attribute(),
+        3 => class_or_seal(),
         1 => ino().prop_map(|ino| Op::Reap { ino }),
     ]
 }
@@ -185,11 +214,21 @@ pub fn aim(op: &Op, model: &Model) -> Op {
         }
         Op::Link { ino, parent, .. } => (*ino, *parent) = (any(*ino), directory(*parent)),
         Op::Rename { from, to, .. } => (*from, *to) = (directory(*from), directory(*to)),
+        // Whose directory a file without its first name has its class from, the model doesn't know.
+        Op::SetClass { ino, class: None } => *ino = directory(*ino),
+        // Mostly the file as it is.
+        Op::Seal { ino, size, ctime, hash } => {
+            *ino = any(*ino);
+            if hash[0] < 200 && all.contains(&ino.0) {
+                (*size, *ctime) = model.state(ino.0);
+            }
+        }
         Op::Reap { ino } if ino.0 < 200 && !orphans.is_empty() => *ino = pick(&orphans, ino.0),
         Op::Reap { ino }
         | Op::SetAttr { ino, .. }
         | Op::Write { ino, .. }
         | Op::Fallocate { ino, .. }
+        | Op::SetClass { ino, .. }
         | Op::SetXattr { ino, .. }
         | Op::RemoveXattr { ino, .. } => *ino = any(*ino),
     }

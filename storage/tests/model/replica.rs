@@ -121,6 +121,9 @@ impl Replica {
                 .iter()
                 .map(|(k, v)| (k.to_vec(), v.to_vec()))
                 .collect(),
+            class: inode.class,
+            own_class: inode.own_class,
+            seal: inode.seal,
         }
     }
 }

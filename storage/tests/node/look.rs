@@ -71,6 +71,9 @@ fn facts<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino) -> Result<Facts, ReadE
         content,
         target: inode.target.to_vec(),
         xattrs,
+        class: inode.class,
+        own_class: inode.own_class,
+        seal: inode.seal,
     })
 }
 

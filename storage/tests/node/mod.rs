@@ -105,7 +105,7 @@ impl<D: Disk> Node<D> {
     pub fn propose(&mut self, now: Time, op: &Op) -> Result<Reply, Refusal> {
         loop {
             match plan::plan(&*self.store, now, op) {
-                Planned::Do { effects, reply } => {
+                Planned::Do { effects, reply, .. } => {
                     if !effects.is_empty() {
                         self.sequence(effects);
                     }

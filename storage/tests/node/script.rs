@@ -88,7 +88,7 @@ pub fn borders() -> impl Strategy<Value = Op> {
     };
     prop_oneof![
         3 => name().prop_map(move |name| {
-            Op::Create { parent: Ino::ROOT, name, mode: libc::S_IFREG | 0o644, rdev: 0, target: Bytes::new(), caller }
+            Op::Create { parent: Ino::ROOT, name, mode: libc::S_IFREG | 0o644, rdev: 0, target: Bytes::new(), class: None, caller }
         }),
         12 => (file(), offset(), len, 1u8..).prop_map(|(ino, offset, len, byte)| {
             Op::Write { ino, offset, data: vec![byte; len].into(), clear_setid: false }

@@ -78,6 +78,8 @@ fn make(bin: &Path, data: &Path) -> Result<()> {
     if fresh.exists() {
         fs::remove_dir_all(&fresh).context("removing a half-made database")?;
     }
+    // The directory above has the class of databases, which what is made in it inherits.
+    fs::create_dir_all(data.parent().context("a folder around the database")?)?;
     fs::create_dir(&fresh)?;
     let (user, group) = postgres_ids()?;
     chown(&fresh, Some(user), Some(group))?;

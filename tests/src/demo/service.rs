@@ -87,7 +87,7 @@ pub fn units(demo: &Path) -> Result<String> {
         .join("pg_isready")
         .to_string_lossy()
         .into_owned();
-    let mut database = unit(demo, "postgresql", &["{mnt}/postgresql"]);
+    let mut database = unit(demo, "postgresql", &["{mnt}/postgresql/data"]);
     let probe = [
         pg_isready.as_str(),
         "-q",
@@ -106,7 +106,7 @@ pub fn units(demo: &Path) -> Result<String> {
     if let Some(Value::Array(stop)) = database.get_mut("stop") {
         stop.push(Value::from("--fast"));
     }
-    let recorder = unit(demo, "recorder", &["{mnt}/recordings", "{dir}/recorder.acks"]);
+    let recorder = unit(demo, "recorder", &["{mnt}/pbx/recordings", "{dir}/recorder.acks"]);
     let logger = unit(demo, "logger", &["{mnt}/log", "{dir}/logger.acks"]);
     let all = [database, recorder, logger].into_iter().map(Value::Table).collect();
     Ok(toml::to_string(&Table::from_iter([(

@@ -67,7 +67,7 @@ pub fn files(lab: &Lab, active: &str) -> [Finding; 2] {
     [
         Finding::of(
             "recordings",
-            folder(lab, &mount.join("recordings"), "recorder", "of recordings"),
+            folder(lab, &mount.join("pbx/recordings"), "recorder", "of recordings"),
         ),
         Finding::of("log", folder(lab, &mount.join("log"), "logger", "of the log")),
     ]
