@@ -1,7 +1,8 @@
 //! Wall time for people, in this machine's time zone.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use holdfast_replicator::clock::boottime_ms;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
@@ -44,6 +45,20 @@ impl Clock {
         OffsetDateTime::from_unix_timestamp(seconds)
             .ok()?
             .checked_to_offset(offset)
+    }
+}
+
+/// Time that has passed, also while the machine slept.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(u64);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(boottime_ms())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        Duration::from_millis(boottime_ms().saturating_sub(self.0))
     }
 }
 

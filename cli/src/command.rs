@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{check, classes, export, init, serve, status, switchover, validate};
+use crate::{check, classes, export, import, init, serve, status, switchover, validate};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -32,6 +32,10 @@ pub enum Command {
     /// Work on configuration files
     #[command(subcommand)]
     Config(Config),
+    /// Bring an existing directory into the mount: once while it is in use, once more at the end
+    ///
+    /// Exit code: 0 all of it is as in the source, 1 not yet: the output says what to do.
+    Import(import::Import),
     /// Copy a stopped node's store to a plain directory tree; needs no cluster
     Export {
         /// The stopped node's configuration
@@ -57,6 +61,7 @@ impl Command {
             Self::Status(status) => return Ok(status.run()?),
             Self::Check(check) => return Ok(check.run()?),
             Self::Classes(classes) => classes.run()?,
+            Self::Import(import) => return import.run(),
             Self::Switchover(switchover) => switchover.run()?,
             Self::Config(Config::Validate { file }) => validate::run(&file)?,
             // Rescuing data must not depend on a certificate that is still in force.

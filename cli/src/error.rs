@@ -48,6 +48,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("{what} takes the active node's file system, and {node} isn't active: {advice}")]
+    NotHere {
+        what: &'static str,
+        node: String,
+        advice: String,
+    },
     #[error("making the certificate of {name:?}")]
     Certificate {
         name: String,

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod command;
 pub mod error;
 pub mod export;
+pub mod import;
 pub mod init;
 pub mod local;
 pub mod output;

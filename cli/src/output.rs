@@ -33,6 +33,11 @@ pub fn progress(line: &str) {
     }
 }
 
+/// Whether `progress` shows anything.
+pub fn is_progress_shown() -> bool {
+    io::stderr().is_terminal()
+}
+
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }

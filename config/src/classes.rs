@@ -5,10 +5,9 @@ use std::path::{Component, Path};
 
 use crate::document::Document;
 use crate::error::ConfigError;
-use crate::{CLASSES, ClassRule, defaults};
+use crate::{CLASSES, ClassRule};
 
-pub(crate) fn check(document: &Document, raw: Option<BTreeMap<String, String>>) -> Result<Vec<ClassRule>, ConfigError> {
-    let Some(raw) = raw else { return Ok(defaults::classes()) };
+pub(crate) fn check(document: &Document, raw: BTreeMap<String, String>) -> Result<Vec<ClassRule>, ConfigError> {
     let mut rules: Vec<ClassRule> = Vec::new();
     for (text, class) in raw {
         let path = Path::new(&text);

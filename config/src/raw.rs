@@ -17,7 +17,8 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     #[serde(default)]
     pub(crate) mount: Mount,
-    pub(crate) classes: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub(crate) classes: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) timers: Timers,
     pub(crate) vip: Option<Vip>,

@@ -123,7 +123,7 @@ fn classes(out: &mut String, classes: &[ClassRule]) {
     );
     line!(
         out,
-        "# What each class means, and what applies where: `holdfast classes`. The same on all three nodes."
+        "# What each class means, and what applies where: `holdfast classes`. The same on all three nodes; without, all is default."
     );
     line!(out, "[classes]");
     for rule in classes {

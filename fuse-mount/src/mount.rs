@@ -75,11 +75,13 @@ impl Mounted {
             source,
         };
         let threads = options.threads;
-        let seals = Seals::begin(Arc::clone(&backend), options.deadline).map_err(session_failed)?;
+        let writers = Arc::new(Writers::default());
+        let seals =
+            Seals::begin(Arc::clone(&backend), Arc::clone(&writers), options.deadline).map_err(session_failed)?;
         let desk = Arc::new(Desk {
             backend,
             lookups: Lookups::default(),
-            writers: Writers::default(),
+            writers,
             options,
             doubts,
             seals,

@@ -6,7 +6,7 @@ use crate::doubt::Doubt;
 use crate::errno;
 use crate::lookups::Lookups;
 use crate::mount::Options;
-use crate::seal::Seals;
+use crate::seal::{Seals, is_to_be_sealed};
 use crate::writers::Writers;
 use fuser::{
     Errno, FileAttr, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
@@ -62,7 +62,7 @@ refuse!(
 pub(crate) struct Desk<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) lookups: Lookups,
-    pub(crate) writers: Writers,
+    pub(crate) writers: Arc<Writers>,
     pub(crate) options: Options,
     pub(crate) doubts: Sender<Doubt>,
     pub(crate) seals: Seals,
@@ -179,13 +179,8 @@ impl<B: Backend> Desk<B> {
         if self.writers.closed(ino) > 0 {
             return;
         }
-        if let Ok(inode) = self.backend.getattr(ino)
-            && inode.class.profile().close == Close::Sealed
-            && inode.is_file()
-            && inode.seal.is_none()
-            && inode.nlink > 0
-        {
-            self.seals.seal(ino, &inode);
+        if self.backend.getattr(ino).is_ok_and(|inode| is_to_be_sealed(&inode)) {
+            self.seals.seal(ino);
         }
     }
 

@@ -5,11 +5,13 @@
 //! a long one doesn't hold up the others.
 
 use crate::backend::Backend;
+use crate::writers::Writers;
 use holdfast_replicator::api::{Failure, Request, Wait};
+use holdfast_storage::class::Close;
 use holdfast_storage::op::{Op, Reply};
 use holdfast_storage::record::Inode;
 use holdfast_storage::types::{Ino, Time};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -22,21 +24,21 @@ const PIECE: usize = 1 << 20;
 /// More files at once stay without a seal: each one closed and not yet hashed is a small amount of memory.
 const JOBS_MAX: usize = 16 << 10;
 
-/// How often a file is begun anew that changed while it was read, by a chmod or a rename.
-const TRIES: u32 = 5;
-
+/// A file under way. It begins anew when it has changed meanwhile.
+#[derive(Default)]
 struct Job {
     ino: Ino,
     size: u64,
     ctime: Time,
     hasher: Box<blake3::Hasher>,
     read: u64,
-    tries: u32,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Those of the jobs: a file that is opened and closed again and again is read once.
+    inodes: HashSet<Ino>,
     ended: bool,
 }
 
@@ -53,13 +55,14 @@ impl Queue {
 
     fn push(&self, job: Job) {
         let mut state = self.state();
-        if state.ended {
+        if state.ended || state.inodes.contains(&job.ino) {
             return;
         }
         if state.jobs.len() >= JOBS_MAX {
             warn!(ino = %job.ino, "too many files are being closed: this one stays without a seal");
             return;
         }
+        state.inodes.insert(job.ino);
         state.jobs.push_back(job);
         drop(state);
         self.changed.notify_one();
@@ -72,7 +75,9 @@ impl Queue {
             .changed
             .wait_while(state, |state| state.jobs.is_empty() && !state.ended)
             .expect("no panic under the lock");
-        state.jobs.pop_front()
+        let job = state.jobs.pop_front()?;
+        state.inodes.remove(&job.ino);
+        Some(job)
     }
 }
 
@@ -80,10 +85,11 @@ impl Queue {
 pub(crate) struct Seals(Arc<Queue>);
 
 impl Seals {
-    pub(crate) fn begin<B: Backend>(backend: Arc<B>, deadline: Duration) -> io::Result<Self> {
+    pub(crate) fn begin<B: Backend>(backend: Arc<B>, writers: Arc<Writers>, deadline: Duration) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let sealer = Sealer {
             backend,
+            writers,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             queue: Arc::clone(&queue),
         };
@@ -93,16 +99,8 @@ impl Seals {
         Ok(Self(queue))
     }
 
-    /// The file as it is now.
-    pub(crate) fn seal(&self, ino: Ino, inode: &Inode) {
-        self.0.push(Job {
-            ino,
-            size: inode.size,
-            ctime: inode.ctime,
-            hasher: Box::default(),
-            read: 0,
-            tries: 0,
-        });
+    pub(crate) fn seal(&self, ino: Ino) {
+        self.0.push(Job { ino, ..Job::default() });
     }
 }
 
@@ -111,6 +109,7 @@ impl Drop for Seals {
         let mut state = self.0.state();
         state.ended = true;
         state.jobs.clear();
+        state.inodes.clear();
         drop(state);
         self.0.changed.notify_all();
     }
@@ -118,35 +117,50 @@ impl Drop for Seals {
 
 struct Sealer<B> {
     backend: Arc<B>,
+    writers: Arc<Writers>,
     deadline_ms: u64,
     queue: Arc<Queue>,
 }
 
 impl<B: Backend> Sealer<B> {
     fn run(self: Arc<Self>) {
-        while let Some(mut job) = self.queue.pop() {
-            match self.read(&mut job) {
-                Ok(true) => self.keep(job),
-                Ok(false) => self.queue.push(job),
-                Err(failure) => debug!(ino = %job.ino, %failure, "not sealed"),
+        while let Some(job) = self.queue.pop() {
+            let ino = job.ino;
+            if let Err(failure) = self.step(job) {
+                debug!(%ino, %failure, "not sealed");
             }
         }
     }
 
-    /// Whether the whole file is read now.
-    fn read(&self, job: &mut Job) -> Result<bool, Failure> {
+    /// Reads one piece more, or has the hash of all kept. Ends for a file that has a writer again: its last close begins
+    /// anew.
+    fn step(self: &Arc<Self>, mut job: Job) -> Result<(), Failure> {
+        let inode = self.backend.getattr(job.ino)?;
+        if !is_to_be_sealed(&inode) || self.writers.of(job.ino) > 0 {
+            return Ok(());
+        }
+        // No two changes have the same ctime, and nobody can set it.
+        if (job.size, job.ctime) != (inode.size, inode.ctime) {
+            job = Job {
+                ino: job.ino,
+                size: inode.size,
+                ctime: inode.ctime,
+                ..Job::default()
+            };
+        }
         let left = job.size - job.read;
-        if left == 0 {
-            return Ok(true);
+        if left > 0 {
+            // What isn't there reads as zeros, so that no piece is short but of a file that was cut meanwhile.
+            let data = self.backend.read(job.ino, job.read, left.min(PIECE as u64) as usize)?;
+            job.hasher.update(&data);
+            job.read += data.len() as u64;
         }
-        let data = self.backend.read(job.ino, job.read, left.min(PIECE as u64) as usize)?;
-        if data.is_empty() {
-            // Shorter than it was: keeping the hash will be refused.
-            return Ok(true);
+        if job.read < job.size {
+            self.queue.push(job);
+        } else {
+            self.keep(job);
         }
-        job.hasher.update(&data);
-        job.read += data.len() as u64;
-        Ok(job.read == job.size)
+        Ok(())
     }
 
     fn keep(self: &Arc<Self>, job: Job) {
@@ -156,9 +170,10 @@ impl<B: Backend> Sealer<B> {
             ctime: job.ctime,
             hash: *job.hasher.finalize().as_bytes(),
         };
-        let sealer = Arc::clone(self);
+        let queue = Arc::clone(&self.queue);
         let done = move |outcome: Result<Reply, Failure>| match outcome {
-            Ok(Reply::Sealed(false)) => sealer.changed(job),
+            // A chmod or a rename came between.
+            Ok(Reply::Sealed(false)) => queue.push(job),
             Ok(_) => {}
             Err(failure) => debug!(ino = %job.ino, %failure, "not sealed"),
         };
@@ -169,18 +184,9 @@ impl<B: Backend> Sealer<B> {
             done: Box::new(done),
         });
     }
+}
 
-    /// Begins anew if it was a change of its name or its owner; one of its bytes has a writer, who will close it.
-    fn changed(&self, mut job: Job) {
-        match self.backend.getattr(job.ino) {
-            Ok(inode) if inode.nlink > 0 && inode.size == job.size && inode.seal.is_none() && job.tries < TRIES => {
-                job.ctime = inode.ctime;
-                job.tries += 1;
-                job.read = 0;
-                job.hasher.reset();
-                self.queue.push(job);
-            }
-            _ => {}
-        }
-    }
+/// A file of a class that seals, which has a name and no seal.
+pub(crate) fn is_to_be_sealed(inode: &Inode) -> bool {
+    inode.class.profile().close == Close::Sealed && inode.is_file() && inode.seal.is_none() && inode.nlink > 0
 }

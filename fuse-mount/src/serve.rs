@@ -459,6 +459,10 @@ impl<B: Backend> Filesystem for Active<B> {
         reply: ReplyEmpty,
     ) {
         if let Some(own) = class::Attribute::named(name.as_bytes()) {
+            if flags & libc::XATTR_CREATE != 0 {
+                // Each file has one.
+                return reply.refuse(Refusal::Exists.into());
+            }
             return match own.set(req.uid(), ino(number), Some(value)) {
                 Ok(op) => self.0.change_only(reply, op),
                 Err(failure) => reply.refuse(failure),

@@ -19,6 +19,10 @@ impl Writers {
         *self.open().entry(ino).or_default() += 1;
     }
 
+    pub(crate) fn of(&self, ino: Ino) -> u64 {
+        self.open().get(&ino).copied().unwrap_or(0)
+    }
+
     /// How many are left.
     pub(crate) fn closed(&self, ino: Ino) -> u64 {
         match self.open().entry(ino) {

@@ -1,4 +1,4 @@
-//! What was acknowledged before it was durable, where a class bounds that.
+//! What was acknowledged before it was received or durable: bounded, in amount and in time.
 
 use holdfast_storage::class::Behind;
 use holdfast_storage::types::LogIndex;
@@ -10,7 +10,7 @@ struct Entry {
     since_ms: u64,
 }
 
-/// Acknowledged and not durable, in the order of the log.
+/// Acknowledged and not yet as safe as it is to be, in the order of the log.
 #[derive(Default)]
 pub(crate) struct Unwaited {
     entries: VecDeque<Entry>,
@@ -18,8 +18,8 @@ pub(crate) struct Unwaited {
 }
 
 impl Unwaited {
-    /// Whether this change may be acknowledged at once; if not, it is to wait until it is durable itself, for it is
-    /// then that all before it is.
+    /// Whether this change may be acknowledged at once; if not, it is to wait until it is safe itself, for then all
+    /// before it is.
     pub(crate) fn admit(&mut self, limit: Behind, index: LogIndex, bytes: u64, now_ms: u64) -> bool {
         let late = self
             .entries
@@ -37,8 +37,8 @@ impl Unwaited {
         true
     }
 
-    /// All up to this index is durable.
-    pub(crate) fn durable(&mut self, index: LogIndex) {
+    /// All up to this index is safe.
+    pub(crate) fn reached(&mut self, index: LogIndex) {
         while let Some(first) = self.entries.front().filter(|entry| entry.index <= index) {
             self.bytes -= first.bytes;
             self.entries.pop_front();
@@ -59,13 +59,13 @@ mod tests {
         assert!(unwaited.admit(LIMIT, LogIndex(1), 1, 0));
         assert!(unwaited.admit(LIMIT, LogIndex(2), 1, 99));
         assert!(!unwaited.admit(LIMIT, LogIndex(3), 1, 100));
-        unwaited.durable(LogIndex(1));
+        unwaited.reached(LogIndex(1));
         assert!(unwaited.admit(LIMIT, LogIndex(4), 1, 100));
     }
 
     proptest! {
         #[test]
-        fn never_more_is_acknowledged_and_not_durable_than_the_limit(
+        fn never_more_is_acknowledged_than_the_limit(
             steps in proptest::collection::vec((1_u64..600, 0_u64..80, 0_u64..4), 1..200),
         ) {
             let mut unwaited = Unwaited::default();
@@ -74,7 +74,7 @@ mod tests {
             for (index, (bytes, pause, ahead)) in (1_u64..).zip(steps) {
                 now += pause;
                 durable = durable.max(index.saturating_sub(ahead * 2 + 1));
-                unwaited.durable(LogIndex(durable));
+                unwaited.reached(LogIndex(durable));
                 model.retain(|(index, ..)| *index > durable);
                 let room = model.iter().map(|(_, bytes, _)| bytes).sum::<u64>() + bytes <= LIMIT.bytes;
                 let fresh = model.iter().all(|(.., since)| since + LIMIT.ms > now);

@@ -8,33 +8,38 @@ const PATIENCE_MS: u64 = 1000;
 
 #[derive(Default)]
 pub(crate) struct Queue {
-    first: VecDeque<Request>,
-    /// With the time from which on it waits no longer for others.
+    /// With the time of their arrival.
+    first: VecDeque<(u64, Request)>,
     last: VecDeque<(u64, Request)>,
 }
 
 impl Queue {
     pub(crate) fn push(&mut self, request: Request, last: bool, now_ms: u64) {
         if last {
-            self.last.push_back((now_ms.saturating_add(PATIENCE_MS), request));
+            self.last.push_back((now_ms, request));
         } else {
-            self.first.push_back(request);
+            self.first.push_back((now_ms, request));
         }
     }
 
     /// The one that was popped last and couldn't be admitted: it is the next again.
     pub(crate) fn put_back(&mut self, request: Request) {
-        self.first.push_front(request);
+        self.first.push_front((0, request));
     }
 
-    pub(crate) fn pop(&mut self, now_ms: u64) -> Option<Request> {
-        let impatient = self.last.front().is_some_and(|(until, _)| *until <= now_ms);
-        if (impatient || self.first.is_empty())
-            && let Some((_, request)) = self.last.pop_front()
-        {
-            return Some(request);
-        }
-        self.first.pop_front()
+    /// One that goes last passes those alone that came when its patience had ended.
+    pub(crate) fn pop(&mut self) -> Option<Request> {
+        let last_is_next = match (self.first.front(), self.last.front()) {
+            (Some((first, _)), Some((last, _))) => last.saturating_add(PATIENCE_MS) <= *first,
+            (None, _) => true,
+            (_, None) => false,
+        };
+        let next = if last_is_next {
+            self.last.pop_front()
+        } else {
+            self.first.pop_front()
+        };
+        next.map(|(_, request)| request)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -47,30 +52,24 @@ impl Queue {
 
     /// Ends those whose deadline has come.
     pub(crate) fn expire(&mut self, now_ms: u64) {
-        let expired = |request: &Request| request.deadline_ms <= now_ms;
-        if !self.first.iter().any(expired) && !self.last.iter().any(|(_, request)| expired(request)) {
-            return;
-        }
-        for request in std::mem::take(&mut self.first) {
-            if expired(&request) {
-                (request.done)(Err(Failure::Deadline));
-            } else {
-                self.first.push_back(request);
-            }
-        }
-        for (until, request) in std::mem::take(&mut self.last) {
-            if expired(&request) {
-                (request.done)(Err(Failure::Deadline));
-            } else {
-                self.last.push_back((until, request));
+        for queue in [&mut self.first, &mut self.last] {
+            if queue.iter().any(|(_, request)| request.deadline_ms <= now_ms) {
+                for (since_ms, request) in std::mem::take(queue) {
+                    if request.deadline_ms <= now_ms {
+                        (request.done)(Err(Failure::Deadline));
+                    } else {
+                        queue.push_back((since_ms, request));
+                    }
+                }
             }
         }
     }
 
     pub(crate) fn fail_all(&mut self, failure: Failure) {
-        let last = std::mem::take(&mut self.last).into_iter().map(|(_, request)| request);
-        for request in std::mem::take(&mut self.first).into_iter().chain(last) {
-            (request.done)(Err(failure));
+        for queue in [&mut self.first, &mut self.last] {
+            for (_, request) in std::mem::take(queue) {
+                (request.done)(Err(failure));
+            }
         }
     }
 }
@@ -103,21 +102,31 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(request(1), true, 0);
         queue.push(request(2), false, 0);
-        queue.push(request(3), false, 0);
-        assert_eq!(number(queue.pop(0)), Some(2));
-        assert_eq!(number(queue.pop(PATIENCE_MS)), Some(1));
-        assert_eq!(number(queue.pop(PATIENCE_MS)), Some(3));
-        assert_eq!(number(queue.pop(PATIENCE_MS)), None);
+        queue.push(request(3), false, PATIENCE_MS - 1);
+        queue.push(request(4), false, PATIENCE_MS);
+        queue.push(request(5), true, PATIENCE_MS);
+        let order: Vec<_> = std::iter::from_fn(|| number(queue.pop())).collect();
+        assert_eq!(order, [2, 3, 1, 4, 5]);
+    }
+
+    #[test]
+    fn after_a_stall_logs_pass_nobody_who_waited_as_long() {
+        let mut queue = Queue::default();
+        queue.push(request(1), true, 0);
+        (2..5).for_each(|other| queue.push(request(other), false, 10));
+        let order: Vec<_> = std::iter::from_fn(|| number(queue.pop())).collect();
+        assert_eq!(order, [2, 3, 4, 1]);
     }
 
     #[test]
     fn what_could_not_be_admitted_is_the_next_again() {
         let mut queue = Queue::default();
         queue.push(request(1), true, 0);
-        let popped = queue.pop(0).unwrap();
-        queue.push(request(2), false, 0);
+        let popped = queue.pop().unwrap();
+        queue.push(request(2), true, 0);
+        queue.push(request(3), false, 5 * PATIENCE_MS);
         queue.put_back(popped);
-        assert_eq!(number(queue.pop(0)), Some(1));
+        assert_eq!(number(queue.pop()), Some(1));
     }
 
     #[test]
@@ -127,6 +136,6 @@ mod tests {
         queue.push(request(2), false, 0);
         queue.push(request(3), false, 0);
         queue.expire(10_002);
-        assert_eq!((queue.len(), number(queue.pop(10_002))), (1, Some(3)));
+        assert_eq!((queue.len(), number(queue.pop())), (1, Some(3)));
     }
 }

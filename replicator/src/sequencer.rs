@@ -7,7 +7,7 @@ use crate::queue::Queue;
 use crate::urgency::Urgency;
 use crate::waiting::{Answer, Waiting};
 use holdfast_storage::RealStore;
-use holdfast_storage::class::Class;
+use holdfast_storage::class::{Behind, Class};
 use holdfast_storage::effects::{Effect, Entry};
 use holdfast_storage::key::Key;
 use holdfast_storage::op::{Fallocate, Op, Refusal, Reply};
@@ -20,6 +20,12 @@ use std::sync::Arc;
 
 /// Most memory for what is sequenced and not yet applied; then admission waits.
 const PENDING_MAX: u64 = 64 << 20;
+
+/// How far what is acknowledged when it is sequenced may be ahead of what a second node has.
+const ALONE_MAX: Behind = Behind {
+    bytes: 4 << 20,
+    ms: 100,
+};
 
 /// What became of a request that was handed in.
 pub(crate) enum Submitted {
@@ -45,8 +51,10 @@ pub(crate) struct Sequencer {
     store: Arc<RealStore>,
     /// Not admitted yet.
     queue: Queue,
-    /// Acknowledged where a class bounds how much of it may not be durable.
-    unwaited: Unwaited,
+    /// Acknowledged and not received.
+    alone: Unwaited,
+    /// Acknowledged and not durable, where a class bounds that.
+    undurable: Unwaited,
     received: Waiting,
     committed: Waiting,
     /// Last index that changed a file, while it isn't committed.
@@ -66,7 +74,8 @@ impl Sequencer {
         Self {
             store,
             queue: Queue::default(),
-            unwaited: Unwaited::default(),
+            alone: Unwaited::default(),
+            undurable: Unwaited::default(),
             received: Waiting::default(),
             committed: Waiting::default(),
             files: HashMap::new(),
@@ -111,7 +120,7 @@ impl Sequencer {
             if self.store.overlay.pending_bytes() > PENDING_MAX {
                 break;
             }
-            let Some(request) = self.queue.pop(now.boot_ms) else {
+            let Some(request) = self.queue.pop() else {
                 break;
             };
             let before = self.queue.len();
@@ -168,13 +177,18 @@ impl Sequencer {
         let Some(profile) = class.map(Class::profile) else {
             return request.wait;
         };
-        let wait = request.wait.max(profile.write);
-        match profile.behind {
-            Some(limit) if wait < Wait::Committed && !self.unwaited.admit(limit, index, bytes, now_ms) => {
-                Wait::Committed
-            }
-            _ => wait,
+        let mut wait = request.wait.max(profile.write);
+        if wait < Wait::Committed
+            && let Some(limit) = profile.behind
+            && !self.undurable.admit(limit, index, bytes, now_ms)
+        {
+            wait = Wait::Committed;
         }
+        // Without a bound one writer could fill the links, and heartbeats and everybody's fsync would wait behind it.
+        if wait == Wait::Sequenced && !self.alone.admit(ALONE_MAX, index, bytes, now_ms) {
+            wait = Wait::Received;
+        }
+        wait
     }
 
     /// Remembers what a later fsync must wait for.
@@ -188,7 +202,10 @@ impl Sequencer {
                 && let Some(ino) = holdfast_storage::key::owner(key)
             {
                 self.files.insert(ino, index.0);
-                self.urgency.changed(ino);
+                // Nobody waits for a seal, and no fsync follows it.
+                if !matches!(op, Op::Seal { .. }) {
+                    self.urgency.changed(ino);
+                }
             }
         }
     }
@@ -221,7 +238,8 @@ impl Sequencer {
     pub(crate) fn progress(&mut self, received: u64, committed: u64) {
         let answered = self.received.reached(received) + self.committed.reached(committed);
         self.acknowledged += answered as u64;
-        self.unwaited.durable(LogIndex(committed));
+        self.alone.reached(LogIndex(received));
+        self.undurable.reached(LogIndex(committed));
         if self.files.len() > 4096 {
             self.files.retain(|_, index| *index > committed);
         }
@@ -238,7 +256,8 @@ impl Sequencer {
         self.received.fail_all(Failure::Lost);
         self.committed.fail_all(Failure::Lost);
         self.queue.fail_all(Failure::Lost);
-        self.unwaited = Unwaited::default();
+        self.alone = Unwaited::default();
+        self.undurable = Unwaited::default();
         self.files.clear();
         self.names = 0;
         self.acknowledged = 0;

@@ -194,7 +194,6 @@ proptest! {
             cookies_lie_below_the_next_one(&replica);
             nothing_belongs_to_an_inode_that_is_gone(&replica);
             directories_with_a_class_of_their_own_are_listed_and_no_others(&replica);
-        directories_with_a_class_of_their_own_are_listed_and_no_others(&replica);
             every_directory_leads_up_to_the_root(&replica);
         }
     }

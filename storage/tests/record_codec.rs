@@ -119,7 +119,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// These bytes lie on disks: a change of them is a new version of the record.
 #[test]
-fn each_record_has_the_bytes_that_it_had_on_the_first_day() {
+fn each_record_has_the_bytes_of_its_version() {
     let time = |secs| Time { secs, nanos: 9 };
     let inode = Inode {
         mode: libc::S_IFLNK | 0o777,

@@ -101,6 +101,10 @@ fn only_sequenced_classes_return_what_no_other_node_has() {
             assert!(outcome.is_none(), "{class} returned what no other node has");
         }
     }
+    // Nor do these run ahead without a bound: of more than 4 MiB, no second node having any, the rest waits.
+    static MUCH: [u8; 6 * MIB] = [b'm'; 6 * MIB];
+    let much = files[1].write_at(&MUCH, 0).within(Duration::from_millis(400));
+    assert!(much.is_none(), "6 MiB that no other node has: {much:?}");
     for standby in lab.others(active.name()) {
         standby.resume().unwrap();
     }

@@ -1,8 +1,10 @@
 //! Reading and changing classes through the mount, as `getfattr` and `setfattr` do.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirEntryExt;
+use std::path::Path;
 
 use holdfast_proto::control::Classes;
 use rustix::fs::XattrFlags;
@@ -69,13 +71,10 @@ pub(super) fn set(path: &Path, class: Option<&str>) -> Result<()> {
 /// Everything below takes the class of the directory that it is in, from the top down. What has a class of its own
 /// keeps it, with all that is in it. How many were changed.
 pub(super) fn below(top: &Path, listed: &Classes) -> Result<u64> {
-    let mut own: Vec<PathBuf> = Vec::new();
-    for given in &listed.given {
-        own.push(Path::new(&listed.mount_path).join(&given.path));
-    }
-    let top = fs::canonicalize(top).map_err(|error| failed("resolving", top, error))?;
+    let own: HashSet<u64> = listed.given.iter().map(|given| given.inode).collect();
+    let class = class(top)?;
     let mut changed = 0;
-    let mut directories = vec![top.clone()];
+    let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
@@ -87,10 +86,16 @@ pub(super) fn below(top: &Path, listed: &Classes) -> Result<u64> {
             let entry = entry.map_err(|error| failed("reading", &directory, error))?;
             let path = entry.path();
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_dir && own.contains(&path) {
+            if is_dir && own.contains(&entry.ino()) {
                 continue;
             }
-            match rustix::fs::lremovexattr(&path, CLASS) {
+            // A file may have been made elsewhere: it isn't asked what its directory has.
+            let done = if is_dir {
+                rustix::fs::lremovexattr(&path, CLASS)
+            } else {
+                rustix::fs::lsetxattr(&path, CLASS, class.as_bytes(), XattrFlags::empty())
+            };
+            match done {
                 Ok(()) => changed += 1,
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(error) => return Err(explain(&path, error)),
@@ -115,13 +120,13 @@ pub(super) fn show(path: &Path, listed: &Classes) -> Result<String> {
         .map(|inside| inside.display().to_string());
     let mut out = format!("{}: class {class}\n", path.display());
     if let Ok(inside) = inside {
-        out.push_str(&format!("  {}\n", text::origin(&inside, listed)));
+        out.push_str(&format!("  {}\n", text::origin(&inside, &class, listed)));
     }
     if full.is_file() {
         out.push_str(&match attribute(path, SEAL) {
             Ok(seal) => format!("  sealed: blake3 {seal}\n"),
             Err(rustix::io::Errno::NODATA) if class == "recordings" => {
-                "  not sealed: open for writing, or its writer ended without closing it in order\n".to_owned()
+                "  not sealed: being written or just closed, or its node ended before it was sealed\n".to_owned()
             }
             Err(rustix::io::Errno::NODATA) => "  not sealed: that is for recordings\n".to_owned(),
             Err(error) => return Err(explain(path, error)),

@@ -16,6 +16,7 @@ use crate::output;
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Classes {
     #[command(subcommand)]
     order: Option<Order>,
@@ -29,7 +30,11 @@ pub struct Classes {
 #[derive(Subcommand)]
 enum Order {
     /// Show a file's or a directory's class and where it has it from, and a recording's seal
-    Show { path: PathBuf },
+    Show {
+        path: PathBuf,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Give a directory a class; what is made in it from now on inherits it
     Set {
         /// One of default, database, recordings, logs, prompts, durable
@@ -64,8 +69,8 @@ impl Classes {
                 };
                 output::print(&text)?;
             }
-            Some(Order::Show { path }) => {
-                output::print(&change::show(&path, &list(&self.target)?)?)?;
+            Some(Order::Show { path, target }) => {
+                output::print(&change::show(&path, &list(&target)?)?)?;
             }
             Some(Order::Set {
                 class,

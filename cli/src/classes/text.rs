@@ -119,7 +119,7 @@ pub(super) fn json(listed: &Classes) -> String {
 }
 
 /// Where a path has its class from: the nearest directory at or above it with one of its own.
-pub(super) fn origin(inside: &str, listed: &Classes) -> String {
+pub(super) fn origin(inside: &str, class: &str, listed: &Classes) -> String {
     let above = |given: &&GivenClass| {
         given.path.is_empty()
             || inside
@@ -128,6 +128,15 @@ pub(super) fn origin(inside: &str, listed: &Classes) -> String {
     };
     match listed.given.iter().filter(above).max_by_key(|given| given.path.len()) {
         Some(given) if given.path == inside => format!("its own: {}", where_from(given)),
+        Some(given) if given.class != class => format!(
+            "kept from when it was made or moved here: /{} is {} ({})",
+            given.path,
+            given.class,
+            where_from(given)
+        ),
+        None if class != Class::Default.name() => {
+            "kept from when it was made or moved here: no directory above it has one of its own".into()
+        }
         Some(given) => format!("of /{}, which is {} ({})", given.path, given.class, where_from(given)),
         None => "no directory above it has one of its own".into(),
     }
@@ -143,6 +152,7 @@ mod tests {
             class: "logs".into(),
             by_hand: true,
             since_unix_ms: 0,
+            inode: 9,
         };
         Classes {
             given: paths.iter().map(given).collect(),
@@ -153,9 +163,10 @@ mod tests {
     #[test]
     fn a_path_has_its_class_from_the_nearest_directory() {
         let listed = listed(&["", "pbx", "pbx/log"]);
-        assert!(origin("pbx/log", &listed).starts_with("its own"));
-        assert!(origin("pbx/log/a/b", &listed).starts_with("of /pbx/log,"));
-        assert!(origin("pbx/logs", &listed).starts_with("of /pbx,"));
-        assert!(origin("pbx2", &listed).starts_with("of /,"));
+        assert!(origin("pbx/log", "logs", &listed).starts_with("its own"));
+        assert!(origin("pbx/log/a/b", "logs", &listed).starts_with("of /pbx/log,"));
+        assert!(origin("pbx/logs", "logs", &listed).starts_with("of /pbx,"));
+        assert!(origin("pbx2", "logs", &listed).starts_with("of /,"));
+        assert!(origin("pbx/log/a", "durable", &listed).starts_with("kept from"));
     }
 }

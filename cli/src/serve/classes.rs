@@ -38,6 +38,7 @@ pub(super) fn list(shared: &Shared) -> Result<Classes, ReadError> {
                 class: root.class.name().to_owned(),
                 by_hand: root.by_hand,
                 since_unix_ms: unix_ms(root.since),
+                inode: ino.0,
             }),
             // Removed since it was listed.
             Err(ReadError::Refused(_)) => {}

@@ -135,6 +135,7 @@ impl Control for Answers {
             class: class.into(),
             by_hand,
             since_unix_ms: 1_700_000_000_000,
+            inode: 9,
         };
         Ok(Response::new(Classes {
             mount_path: "/var/lib/portsip".into(),

@@ -563,3 +563,27 @@ fn keys_that_others_can_read_or_that_do_not_fit() {
         &["doesn't fit the certificate", "holdfast init"],
     );
 }
+
+#[test]
+fn classes_that_cannot_be() {
+    let with = |lines: &str| format!("[classes]\n{lines}\n[vip]");
+    refuses(
+        "[vip]",
+        &with("\"a\" = \"fast\""),
+        28,
+        "classes",
+        &["\"a\" = \"fast\"", "one of default"],
+    );
+    for path in ["", "/a", "../a", "a/../b", "."] {
+        let line = format!("\"{path}\" = \"logs\"");
+        refuses(
+            "[vip]",
+            &with(&line),
+            28,
+            "classes",
+            &["can't be used", "below the mount"],
+        );
+    }
+    let twice = "\"a//b\" = \"logs\"\n\"a/b\" = \"prompts\"";
+    refuses("[vip]", &with(twice), 28, "classes", &["is given twice"]);
+}

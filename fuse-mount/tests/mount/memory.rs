@@ -71,7 +71,8 @@ struct State {
     suspended: bool,
     held: Vec<(u64, Answer)>,
     fail_next: Option<Failure>,
-    fail_next_sync: Option<Failure>,
+    fail_syncs: Option<Failure>,
+    removal: Option<Wait>,
 }
 
 /// Called with whether the lease ran before the deadline.
@@ -130,8 +131,13 @@ impl Memory {
         self.state().fail_next = Some(failure);
     }
 
-    pub(crate) fn fail_next_sync(&self, failure: Failure) {
-        self.state().fail_next_sync = Some(failure);
+    pub(crate) fn fail_syncs(&self, failure: Failure) {
+        self.state().fail_syncs = Some(failure);
+    }
+
+    /// What the latest removal of a name was to wait for.
+    pub(crate) fn wait_of_removal(&self) -> Option<Wait> {
+        self.state().removal
     }
 
     /// What the latest changes were to wait for.
@@ -205,8 +211,11 @@ impl State {
         self.newest = time;
         match plan(&self.meta, time, op) {
             Planned::Do { effects, reply, class } => {
-                self.waits
-                    .push(class.map_or(asked, |class| asked.max(class.profile().write)));
+                let wait = class.map_or(asked, |class| asked.max(class.profile().write));
+                self.waits.push(wait);
+                if let Op::Unlink { .. } = op {
+                    self.removal = Some(wait);
+                }
                 apply(self, effects);
                 Ok(reply)
             }
@@ -241,7 +250,7 @@ impl Backend for Memory {
         assert!(matches!(scope, Scope::File(_)));
         let mut state = self.state();
         state.syncs += 1;
-        if let Some(failure) = state.fail_next_sync.take() {
+        if let Some(failure) = state.fail_syncs {
             drop(state);
             return done(Err(failure));
         }

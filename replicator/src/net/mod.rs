@@ -57,4 +57,4 @@ pub(crate) enum NetEvent {
 pub(crate) type ToLoop = tokio::sync::mpsc::Sender<NetEvent>;
 
 /// Version of the frames.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
