@@ -54,6 +54,12 @@ pub enum Error {
         node: String,
         advice: String,
     },
+    #[error(
+        "an import from {from} was begun in {} and isn't finished. Finish it with --final, name another directory with \
+         --into, or, if {from} is now the same under another name or on another disk, take the mark away with \
+         `setfattr -x trusted.holdfast.import {}` and empty it", into.display(), into.display()
+    )]
+    Begun { into: PathBuf, from: String },
     #[error("making the certificate of {name:?}")]
     Certificate {
         name: String,

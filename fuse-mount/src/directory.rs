@@ -22,11 +22,11 @@ pub(crate) struct Listed {
 /// Whether the caller's buffer has no room for the entry.
 pub(crate) type Full = bool;
 
-/// Hands entries after `offset` to `add` until it is full; asks for `page` of them at a time.
+/// Hands entries after `offset` and before `end` to `add` until it is full; asks for `page` of them at a time.
 pub(crate) fn list(
     backend: &impl Backend,
     dir: Ino,
-    offset: u64,
+    (offset, end): (u64, u64),
     page: usize,
     mut add: impl FnMut(&Listed) -> Result<Full, Failure>,
 ) -> Result<(), Failure> {
@@ -40,6 +40,9 @@ pub(crate) fn list(
         let children = backend.readdir(dir, after, page)?;
         let last = children.len() < page;
         for (cookie, child) in children {
+            if cookie >= end {
+                return Ok(());
+            }
             after = cookie;
             let listed = Listed {
                 ino: child.ino,

@@ -11,6 +11,7 @@ mod directory;
 mod doubt;
 mod errno;
 mod error;
+mod listings;
 mod lookups;
 mod mount;
 mod point;

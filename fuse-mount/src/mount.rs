@@ -6,6 +6,7 @@ use crate::class::ClassRule;
 use crate::connection;
 use crate::doubt;
 use crate::error::MountError;
+use crate::listings::Listings;
 use crate::lookups::Lookups;
 use crate::point;
 use crate::request::Desk;
@@ -81,6 +82,7 @@ impl Mounted {
         let desk = Arc::new(Desk {
             backend,
             lookups: Lookups::default(),
+            listings: Listings::default(),
             writers,
             options,
             doubts,

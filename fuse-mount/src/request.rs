@@ -4,13 +4,14 @@ use crate::attr;
 use crate::backend::Backend;
 use crate::doubt::Doubt;
 use crate::errno;
+use crate::listings::Listings;
 use crate::lookups::Lookups;
 use crate::mount::Options;
 use crate::seal::{Seals, is_to_be_sealed};
 use crate::writers::Writers;
 use fuser::{
-    Errno, FileAttr, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileAttr, FileHandle, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 use holdfast_replicator::api::{Failure, Request, Scope, Wait};
 use holdfast_storage::class::Close;
@@ -62,6 +63,7 @@ refuse!(
 pub(crate) struct Desk<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) lookups: Lookups,
+    pub(crate) listings: Listings,
     pub(crate) writers: Arc<Writers>,
     pub(crate) options: Options,
     pub(crate) doubts: Sender<Doubt>,
@@ -152,6 +154,14 @@ impl<B: Backend> Desk<B> {
             }
             Err(failure) => reply.refuse(failure),
         }
+    }
+
+    /// Where this reading of a directory stops.
+    pub(crate) fn listing_end(&self, dir: Ino, handle: FileHandle, offset: u64) -> Result<u64, Failure> {
+        if offset == 0 {
+            self.listings.begin(handle, self.backend.getattr(dir)?.next_cookie);
+        }
+        Ok(self.listings.end(handle))
     }
 
     pub(crate) fn sync(&self, reply: ReplyEmpty, ino: Ino) {

@@ -390,39 +390,52 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.0
-            .answer(reply, Ok(()), |(), reply| reply.opened(READER, FopenFlags::empty()));
+        let handle = self.0.listings.open();
+        self.0.answer(reply, Ok(()), move |(), reply| {
+            reply.opened(handle, FopenFlags::empty());
+        });
     }
 
-    fn readdir(&self, _req: &Request, dir: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let listed = directory::list(self.backend(), ino(dir), offset, PAGE, |entry| {
-            Ok(reply.add(
-                INodeNo(entry.ino.0),
-                entry.offset,
-                entry.kind,
-                OsStr::from_bytes(&entry.name),
-            ))
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.0.listings.close(fh);
+        reply.ok();
+    }
+
+    fn readdir(&self, _req: &Request, dir: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let end = self.0.listing_end(ino(dir), fh, offset);
+        let listed = end.and_then(|end| {
+            directory::list(self.backend(), ino(dir), (offset, end), PAGE, |entry| {
+                Ok(reply.add(
+                    INodeNo(entry.ino.0),
+                    entry.offset,
+                    entry.kind,
+                    OsStr::from_bytes(&entry.name),
+                ))
+            })
         });
         self.0.answer(reply, listed, |(), reply| reply.ok());
     }
 
-    fn readdirplus(&self, _req: &Request, dir: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(&self, _req: &Request, dir: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let mut told = Vec::new();
-        let listed = directory::list(self.backend(), ino(dir), offset, PAGE_PLUS, |entry| {
-            let inode = match self.backend().getattr(entry.ino) {
-                Ok(inode) => inode,
-                // Removed since it was listed.
-                Err(Failure::Refused(Refusal::NotFound)) => return Ok(false),
-                Err(failure) => return Err(failure),
-            };
-            let attr = attr::of(entry.ino, &inode)?;
-            let name = OsStr::from_bytes(&entry.name);
-            let full = reply.add(attr.ino, entry.offset, name, &TTL, &attr, GENERATION);
-            // The kernel holds what it is told of here, but for `.` and `..`.
-            if !full && entry.name != "." && entry.name != ".." {
-                told.push(entry.ino);
-            }
-            Ok(full)
+        let end = self.0.listing_end(ino(dir), fh, offset);
+        let listed = end.and_then(|end| {
+            directory::list(self.backend(), ino(dir), (offset, end), PAGE_PLUS, |entry| {
+                let inode = match self.backend().getattr(entry.ino) {
+                    Ok(inode) => inode,
+                    // Removed since it was listed.
+                    Err(Failure::Refused(Refusal::NotFound)) => return Ok(false),
+                    Err(failure) => return Err(failure),
+                };
+                let attr = attr::of(entry.ino, &inode)?;
+                let name = OsStr::from_bytes(&entry.name);
+                let full = reply.add(attr.ino, entry.offset, name, &TTL, &attr, GENERATION);
+                // The kernel holds what it is told of here, but for `.` and `..`.
+                if !full && entry.name != "." && entry.name != ".." {
+                    told.push(entry.ino);
+                }
+                Ok(full)
+            })
         });
         let desk = Arc::clone(&self.0);
         self.0.answer(reply, listed, move |(), reply| {

@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::disks::command;
+use common::disks::{Disks, command};
 use common::{PATIENCE, assert_same, lab, ready, wait_other};
 use holdfast_tests::clock::{pause, wait_for};
 use holdfast_tests::lab::options::find_binaries;
@@ -119,11 +119,21 @@ fn assert_as_in(source: &Path, mount: &Path) {
         "-aHAXn",
         "--checksum",
         "--delete",
+        // To the nanosecond.
+        "--modify-window=-1",
         "--itemize-changes",
         &format!("{}/", text(source)),
         &format!("{}/", text(mount)),
     ]);
     assert_eq!(said, "", "rsync would change the copy of {}", source.display());
+    // Names that are one file in the copy and not in the source, it doesn't see.
+    let groups = |top: &Path| {
+        let said = command(&["find", text(top), "-type", "f", "-printf", "%P:%n\\n"]);
+        let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(groups(source), groups(mount), "names and links");
 }
 
 fn import(lab: &Lab, node: &Node, words: &[&str]) -> (Option<i32>, String) {
@@ -228,6 +238,8 @@ fn a_tree_comes_in_as_it_is_while_it_is_in_use_and_at_its_end() {
     hidden.write_all_at(b"hidden", 100).unwrap();
     hidden.set_modified(time).unwrap();
     drop(hidden);
+    // What changes as the pass begins counts as changed beside it.
+    pause(std::time::Duration::from_millis(50));
 
     let said = imported(&lab, &active, &[text(source), "--final", "--thorough"]);
     assert!(said.contains("Everything is as in the source"), "{said}");
@@ -313,6 +325,23 @@ fn an_import_goes_on_where_it_was_killed_and_on_another_node() {
 }
 
 #[test]
+fn what_there_is_no_room_for_is_not_begun() {
+    let source = folder();
+    let huge = source.path().join("huge");
+    command(&["fallocate", "-l", "600M", text(&huge)]);
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options());
+    let active = ready(&lab);
+    let (code, said) = import(&lab, &active, &[text(source.path())]);
+    assert!(code == Some(1) && said.contains("nothing was done"), "{said}");
+    assert_eq!(fs::read_dir(active.mnt()).unwrap().count(), 0);
+    // Holes need no room.
+    command(&["fallocate", "--punch-hole", "-o", "0", "-l", "600M", text(&huge)]);
+    imported(&lab, &active, &[text(source.path()), "--final"]);
+    assert_as_in(source.path(), &active.mnt());
+}
+
+#[test]
 fn what_cannot_be_imported_is_said_before_anything_is_done() {
     let source = folder();
     let other = folder();
@@ -346,21 +375,53 @@ fn what_cannot_be_imported_is_said_before_anything_is_done() {
     );
 
     imported(&lab, &active, &[text(source.path()), "--into", "part"]);
-    refused(
-        &active,
-        &[text(other.path()), "--into", "part"],
-        "from another directory was begun here",
-    );
+    refused(&active, &[text(other.path()), "--into", "part"], "was begun in");
     imported(&lab, &active, &[text(source.path()), "--into", "part", "--final"]);
     assert_as_in(source.path(), &mount.join("part"));
 
-    // More than there is room for.
-    let huge = File::create(other.path().join("huge")).unwrap();
-    let room = rustix::fs::statvfs(&mount).unwrap();
-    let too_much = (room.f_bavail * room.f_frsize) as i64 + (1 << 30);
-    // Only what is on the disk counts: a sparse file of that size would fit.
-    huge.set_len(too_much as u64).unwrap();
-    command(&["touch", "-d", "-1 day", text(&other.path().join("huge"))]);
-    imported(&lab, &active, &[text(other.path()), "--into", "sparse"]);
+    // A volume that isn't mounted, on the same path; one that is gone from inside; a part while the whole is under way.
+    let volume = source.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    command(&["mount", "-t", "tmpfs", "none", text(&volume)]);
+    fs::write(volume.join("kept"), "kept").unwrap();
+    let recent = import(&lab, &active, &[text(source.path()), "--into", "whole"]);
+    command(&["umount", text(&volume)]);
+    assert!(recent.1.contains("another file system is mounted here"), "{}", recent.1);
+    refused(
+        &active,
+        &[text(source.path()), "--into", "whole", "--final"],
+        "mount it and call this once more",
+    );
+    refused(
+        &active,
+        &[text(other.path()), "--into", "whole/part"],
+        "above it isn't finished",
+    );
+    assert_eq!(fs::read(mount.join("whole/volume/kept")).unwrap(), b"kept");
+    fs::remove_dir(&volume).unwrap();
+    let moved = source.path().with_extension("moved");
+    fs::rename(source.path(), &moved).unwrap();
+    fs::create_dir(source.path()).unwrap();
+    refused(
+        &active,
+        &[text(source.path()), "--into", "whole", "--final"],
+        "was begun in",
+    );
+    fs::remove_dir(source.path()).unwrap();
+    fs::rename(&moved, source.path()).unwrap();
+    assert_eq!(fs::read(mount.join("whole/a")).unwrap(), b"a");
+    fs::remove_file(source.path().join("a")).unwrap();
+    refused(
+        &active,
+        &[text(source.path()), "--into", "whole", "--final"],
+        "is its volume mounted?",
+    );
+    // The mount by another name.
+    let again = other.path().join("again");
+    fs::create_dir(&again).unwrap();
+    command(&["mount", "--bind", text(&mount), text(&again)]);
+    let (code, said) = import(&lab, &active, &[text(other.path()), "--into", "loop"]);
+    command(&["umount", text(&again)]);
+    assert!(code == Some(1) && said.contains("the mount itself"), "{said}");
     assert_same(&lab);
 }

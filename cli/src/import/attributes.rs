@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::{Errno, Result};
 
-use super::MARK;
+use super::{MARK, VOLUME};
 
 /// Names and values; none where the file system has none.
 pub(super) type Attributes = BTreeMap<OsString, Vec<u8>>;
@@ -22,7 +22,10 @@ pub(super) fn is_kept(name: &OsStr) -> bool {
     let acl = [&b"system.posix_acl_access"[..], b"system.posix_acl_default"];
     (kept.iter().any(|space| name.starts_with(space)) || acl.contains(&name))
         && name != b"security.capability"
+        // Its labels are the policy's of the machine.
+        && name != b"security.selinux"
         && name != MARK.as_bytes()
+        && name != VOLUME.as_bytes()
 }
 
 pub(super) fn all(path: &Path) -> Result<Attributes> {

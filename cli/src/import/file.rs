@@ -40,7 +40,10 @@ fn mount(error: impl Into<io::Error>) -> Failure {
 
 /// Whether somebody has written to it in between.
 pub(super) fn same_state(one: &Metadata, other: &Metadata) -> bool {
-    let state = |meta: &Metadata| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    let state = |meta: &Metadata| {
+        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        (meta.dev(), meta.ino(), meta.mode(), meta.len(), times)
+    };
     state(one) == state(other)
 }
 
@@ -76,24 +79,30 @@ fn holes(segments: &[(u64, u64)], len: u64) -> Vec<(u64, u64)> {
 pub(super) struct Copy<'a> {
     pub(super) from: &'a Path,
     pub(super) to: &'a Path,
+    /// As it was when its directory was read.
+    pub(super) listed: &'a Metadata,
     pub(super) report: &'a Report,
     pub(super) progress: &'a Progress,
 }
 
 impl Copy<'_> {
-    fn open_source(&self) -> Result<(File, Metadata), Failure> {
+    /// None: it is another one by now. Some directory above it may have become a link to elsewhere.
+    fn open_source(&self) -> Result<Option<(File, Metadata)>, Failure> {
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NOATIME)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NOATIME | libc::O_NONBLOCK)
             .open(self.from)
             .map_err(source)?;
         let meta = file.metadata().map_err(source)?;
-        Ok((file, meta))
+        let is_same = meta.is_file() && (meta.dev(), meta.ino()) == (self.listed.dev(), self.listed.ino());
+        Ok(is_same.then_some((file, meta)))
     }
 
     /// Brings what is at `to`, a file or nothing, to what is at `from`.
     pub(super) fn run(&self) -> Result<Outcome, Failure> {
-        let (from, before) = self.open_source()?;
+        let Some((from, before)) = self.open_source()? else {
+            return Ok(Outcome::Changing);
+        };
         let segments = segments(&from, before.len()).map_err(source)?;
         let to = OpenOptions::new()
             .read(true)
@@ -152,7 +161,9 @@ impl Copy<'_> {
 
     /// Both are read, and nothing is written: whether they are the same.
     pub(super) fn compare(&self) -> Result<bool, Failure> {
-        let (from, meta) = self.open_source()?;
+        let Some((from, meta)) = self.open_source()? else {
+            return Ok(false);
+        };
         let segments = segments(&from, meta.len()).map_err(source)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE];

@@ -11,25 +11,25 @@ mod progress;
 mod report;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use holdfast_proto::control::NodeStatusRequest;
 use rustix::fs::{FlockOperation, XattrFlags};
 
-use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::local::{ANSWER_WITHIN, Daemon, Target, block_on};
 use crate::output;
 use crate::words::bytes;
 
-/// On the directory that is imported into, with the source's path, until the final pass has succeeded.
+/// On the directory that is imported into, with the source's path and the number of its inode, until the final pass has
+/// succeeded: an empty mount point of the same name is another one.
 const MARK: &str = "trusted.holdfast.import";
 
-/// Changes may be refused for a moment after a failover.
-const SETTLE: Duration = Duration::from_secs(5);
+/// On a copy of a directory on which another file system was mounted.
+const VOLUME: &str = "trusted.holdfast.import-volume";
 
 #[derive(Args)]
 pub struct Import {
@@ -58,26 +58,29 @@ impl Import {
         let source = absolute(&self.source)?;
         let into = place(&mount, self.into.as_deref().unwrap_or(Path::new("")))?;
         apart(&source, &into, &mount)?;
-        let _held_until_the_end = self.begin(&source, &into)?;
+        // First, so that nothing is found out that can't be told.
+        let file = self.report.as_deref().map(create_report).transpose()?;
+        let _held_until_the_end = begin(&source, &into, &mount)?;
         let plan = pass::Plan {
             source: &source,
             into: &into,
             last: self.last,
             thorough: self.thorough,
         };
-        let report = pass::run(&plan)?;
-        if let Some(path) = &self.report {
-            fs::write(path, report.lines()).map_err(|source| Error::File {
-                what: "writing the report to",
-                path: path.clone(),
-                source,
-            })?;
+        let (report, outcome) = pass::run(&plan)?;
+        if let (Some(mut file), Some(path)) = (file, &self.report) {
+            let written = std::io::Write::write_all(&mut file, report.lines().as_bytes());
+            written.map_err(|source| failed("writing the report to", path, source))?;
+        }
+        if let Err(error) = outcome {
+            output::complain(&report.found(self.report.as_deref()));
+            return Err(error);
         }
         let whole = report.is_whole();
+        // Durable first: without its mark it can't be continued.
+        sync(&into)?;
         if self.last && whole {
-            self.finish(&into)?;
-        } else {
-            sync(&into)?;
+            finish(&into, &report)?;
         }
         output::print(&report.text(self.last, &source, self.report.as_deref()))?;
         Ok(ExitCode::from(u8::from(!whole)))
@@ -108,92 +111,130 @@ impl Import {
             advice: active,
         })
     }
+}
 
-    /// Marks the place as this source's; a place that holds anything else is refused.
-    fn begin(&self, source: &Path, into: &Path) -> Result<File> {
-        let file = |what| {
-            move |source| Error::File {
-                what,
-                path: into.to_owned(),
-                source,
-            }
-        };
-        fs::create_dir_all(into).map_err(file("making"))?;
-        let held = File::open(into).map_err(file("opening"))?;
-        if rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
+fn failed(what: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Error {
+    Error::File {
+        what,
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}
+
+fn create_report(path: &Path) -> Result<File> {
+    File::create(path).map_err(|source| failed("making the report", path, source))
+}
+
+fn mark(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut mark = vec![0; 8192];
+    match rustix::fs::lgetxattr(path, MARK, &mut mark[..]) {
+        Ok(len) => {
+            mark.truncate(len);
+            Ok(Some(mark))
+        }
+        Err(rustix::io::Errno::NODATA) => Ok(None),
+        Err(error) => Err(failed("looking at", path, error)),
+    }
+}
+
+/// Marks the place as this source's; a place that holds anything else is refused.
+fn begin(source: &Path, into: &Path, mount: &Path) -> Result<File> {
+    let refuse = |right| Error::Argument {
+        text: into.display().to_string(),
+        right,
+    };
+    fs::create_dir_all(into).map_err(|error| failed("making", into, error))?;
+    let (real, top) = (fs::canonicalize(into), fs::canonicalize(mount));
+    let inside = matches!((&real, &top), (Ok(real), Ok(top)) if real.starts_with(top));
+    if !inside || rustix::fs::lgetxattr(into, "holdfast.class", &mut [0; 64][..]).is_err() {
+        return Err(refuse(
+            "isn't on the mount that the daemon serves: is it mounted there? (`holdfast status`)",
+        ));
+    }
+    for above in into.ancestors().skip(1).take_while(|above| above.starts_with(mount)) {
+        if mark(above)?.is_some() {
+            return Err(refuse(
+                "an import into a directory above it isn't finished: it would take away again what comes here",
+            ));
+        }
+    }
+    let held = File::open(into).map_err(|error| failed("opening", into, error))?;
+    match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(refuse("another import works on this directory: wait for its end"));
+        }
+        Err(error) => return Err(failed("locking", into, error)),
+    }
+    let is_empty = |path: &Path| match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) => Err(failed("reading", path, error)),
+    };
+    let inode = fs::metadata(source)
+        .map_err(|error| failed("looking at", source, error))?
+        .ino();
+    let own = [
+        source.as_os_str().as_encoded_bytes(),
+        b"\0",
+        inode.to_string().as_bytes(),
+    ]
+    .concat();
+    let (known, empty) = (mark(into)?, is_empty(into)?);
+    if known.as_ref() == Some(&own) {
+        if !empty && is_empty(source)? {
             return Err(Error::Argument {
-                text: into.display().to_string(),
-                right: "another import works on this directory: wait for its end",
+                text: source.display().to_string(),
+                right: "is empty, and an earlier pass brought something in from it: is its volume mounted? (To have it all \
+                        removed, remove it by hand.)",
             });
         }
-        let mut mark = vec![0; 8192];
-        match rustix::fs::getxattr(into, MARK, &mut mark[..]) {
-            Ok(len) if &mark[..len] == source.as_os_str().as_encoded_bytes() => return Ok(held),
-            Ok(_) => {
-                return Err(Error::Argument {
-                    text: into.display().to_string(),
-                    right: "an import from another directory was begun here: finish it with --final, or name \
-                            another directory with --into",
-                });
-            }
-            Err(rustix::io::Errno::NODATA) => {}
-            Err(error) => return Err(file("looking at")(error.into())),
-        }
-        if fs::read_dir(into).map_err(file("reading"))?.next().is_some() {
-            return Err(Error::Argument {
-                text: into.display().to_string(),
-                right: "isn't empty, and no import was begun here: name an empty directory with --into. (After a \
-                        final pass it is yours, and nothing overwrites it.)",
-            });
-        }
-        rustix::fs::setxattr(into, MARK, source.as_os_str().as_encoded_bytes(), XattrFlags::empty())
-            .map_err(|error| file("marking")(error.into()))?;
-        Ok(held)
+        return Ok(held);
     }
+    if !empty {
+        return Err(match known {
+            Some(other) => Error::Begun {
+                into: into.to_owned(),
+                from: String::from_utf8_lossy(other.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned(),
+            },
+            None => refuse(
+                "isn't empty, and no import was begun here: name an empty directory with --into. (After a final pass it \
+                 is yours, and nothing overwrites it.)",
+            ),
+        });
+    }
+    rustix::fs::setxattr(into, MARK, &own, XattrFlags::empty()).map_err(|error| failed("marking", into, error))?;
+    Ok(held)
+}
 
-    /// The directory's own attributes are the source's from here on.
-    fn finish(&self, into: &Path) -> Result<()> {
-        let failed = |source: rustix::io::Errno| Error::File {
-            what: "taking the import's mark from",
-            path: into.to_owned(),
-            source: source.into(),
-        };
-        let meta = fs::metadata(into).map_err(|error| Error::File {
-            what: "looking at",
-            path: into.to_owned(),
-            source: error,
-        })?;
-        rustix::fs::removexattr(into, MARK).map_err(failed)?;
-        attributes::times(into, &meta).map_err(failed)?;
-        sync(into)
+/// The directory's own attributes are the source's from here on.
+fn finish(into: &Path, report: &report::Report) -> Result<()> {
+    for volume in report.volumes() {
+        let meta = fs::metadata(&volume).map_err(|error| failed("looking at", &volume, error))?;
+        let done = rustix::fs::removexattr(&volume, VOLUME).and_then(|()| attributes::times(&volume, &meta));
+        done.map_err(|error| failed("taking the import's mark from", &volume, error))?;
     }
+    let meta = fs::metadata(into).map_err(|error| failed("looking at", into, error))?;
+    let done = rustix::fs::removexattr(into, MARK).and_then(|()| attributes::times(into, &meta));
+    done.map_err(|error| failed("taking the import's mark from", into, error))?;
+    sync(into)
 }
 
 /// All changes form one log: what is before this directory's last change is durable with it.
 fn sync(into: &Path) -> Result<()> {
-    let failed = |source| Error::File {
-        what: "waiting until everything is on two disks, below",
-        path: into.to_owned(),
-        source,
-    };
-    let began = Stopwatch::start();
-    loop {
-        match File::open(into).and_then(|directory| directory.sync_all()) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && began.elapsed() < SETTLE => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    let synced = File::open(into).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| {
+        failed(
+            "it is all there, but not known to be on two disks (see `holdfast status`, then call this once more):",
+            into,
+            source,
+        )
+    })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
-    let failed = |source| Error::File {
-        what: "reading the directory",
-        path: path.to_owned(),
-        source,
-    };
-    let path = fs::canonicalize(path).map_err(failed)?;
-    fs::read_dir(&path).map_err(failed)?;
+    let unreadable = |source| failed("reading the directory", path, source);
+    let path = fs::canonicalize(path).map_err(unreadable)?;
+    fs::read_dir(&path).map_err(unreadable)?;
     Ok(path)
 }
 

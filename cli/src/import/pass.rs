@@ -1,24 +1,25 @@
 //! One pass over the source: directories in order by one thread, files by several, and at the end what only the end can
 //! set: the directories' own attributes, which each new name in them changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Metadata};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
 use anyhow::{Context, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
-use super::amount;
 use super::attributes::{self, Attributes, errno, is_kept};
 use super::file::{Copy, Failure, Outcome};
 use super::progress::Progress;
 use super::report::{Report, add};
+use super::{VOLUME, amount};
 use crate::clock::Clock;
 use crate::output;
 
@@ -26,8 +27,11 @@ use crate::output;
 const WORKERS: usize = 8;
 
 /// A file that was written so lately may be written again without its time showing it: clocks of files tick in
-/// milliseconds.
-const RECENT_MS: i64 = 2000;
+/// milliseconds or seconds, and what a mapping writes shows half a minute later. It is left to the next pass.
+const RECENT_MS: i64 = 60_000;
+
+/// How much older than its moment the time of a change may be.
+const TICK_MS: i64 = 10;
 
 /// What `mkfs.ext4` makes, and nobody's data.
 const LOST_FOUND: &str = "lost+found";
@@ -53,7 +57,9 @@ struct Pass<'a> {
     ended: OnceLock<(PathBuf, io::Error)>,
 }
 
-pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Report> {
+/// What was found, and whether the pass came to its end.
+pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<(Report, anyhow::Result<()>)> {
+    let began_ms = wall_ms();
     let (bytes, inodes) = measure(plan.source)?;
     check_room(plan, bytes)?;
     let pass = Pass {
@@ -69,21 +75,30 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Report> {
             let pass = &pass;
             threads.spawn(move || pass.work(&taken));
         }
+        drop(taken);
         let walked = pass.walk(&jobs);
         drop(jobs);
         walked
-    })?;
-    for (from, to) in directories.iter().rev() {
-        pass.directory_attributes(from, to);
-    }
+    });
+    let outcome = directories.and_then(|directories| {
+        for (from, to) in directories.iter().rev() {
+            pass.directory_attributes(from, to);
+        }
+        if plan.last && !pass.has_ended() {
+            // Times of files tick: one may be a little older than the change.
+            pass.sweep(began_ms.saturating_sub(TICK_MS))?;
+        }
+        Ok(())
+    });
     output::progress("");
-    match pass.ended.into_inner() {
-        None => Ok(pass.report),
+    let outcome = match pass.ended.into_inner() {
+        None => outcome,
         Some((path, error)) => {
             let advice = advice(&error);
-            Err(anyhow::Error::new(error).context(format!("writing {}: {advice}", path.display())))
+            Err(anyhow::Error::new(error).context(format!("{}: {advice}", path.display())))
         }
-    }
+    };
+    Ok((pass.report, outcome))
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -103,6 +118,7 @@ fn advice(error: &io::Error) -> &'static str {
 /// Bytes on the source's disk and inodes, for the progress.
 fn measure(source: &Path) -> anyhow::Result<(u64, u64)> {
     let (mut bytes, mut inodes) = (0, 0);
+    let mut linked = HashSet::new();
     let mut directories = vec![source.to_owned()];
     while let Some(directory) = directories.pop() {
         // What can't be read is told by the pass itself.
@@ -114,7 +130,7 @@ fn measure(source: &Path) -> anyhow::Result<(u64, u64)> {
             inodes += 1;
             if meta.is_dir() {
                 directories.push(entry.path());
-            } else if meta.is_file() {
+            } else if meta.is_file() && (meta.nlink() == 1 || linked.insert((meta.dev(), meta.ino()))) {
                 bytes += meta.len().min(meta.blocks() * 512);
             }
             if inodes % 4096 == 0 {
@@ -189,48 +205,54 @@ impl Pass<'_> {
     /// All directories, each after the one that it is in.
     fn walk(&self, jobs: &Sender<Job>) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
         let mut directories = Vec::new();
-        let mut ahead = vec![(self.plan.source.to_owned(), self.plan.into.to_owned())];
+        let look = |path: &Path| fs::metadata(path).with_context(|| format!("looking at {}", path.display()));
+        let top = look(self.plan.source)?;
+        let own_device = look(self.plan.into)?.dev();
+        let mut ahead = vec![(self.plan.source.to_owned(), self.plan.into.to_owned(), top)];
         let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
         // Inodes of the copy with several names, and whose they are.
         let mut claims = HashMap::new();
-        let device = fs::metadata(self.plan.source)
-            .with_context(|| format!("looking at {}", self.plan.source.display()))?
-            .dev();
-        while let Some((from, to)) = ahead.pop() {
+        while let Some((from, to, listed)) = ahead.pop() {
             if self.has_ended() {
                 break;
             }
-            let entries = match self.entries(&from) {
-                Ok(entries) => entries,
+            if listed.dev() == own_device {
+                bail!(
+                    "{} is the mount itself, by another name: it can't be a part of the source",
+                    from.display()
+                );
+            }
+            let entries = match self.entries(&from, &listed) {
+                Ok(Some(entries)) => entries,
+                Ok(None) => {
+                    self.report.changing(&from);
+                    continue;
+                }
                 Err(error) => {
                     self.report.problem(&from, &format!("can't be read: {error}"));
                     continue;
                 }
             };
-            if let Err(error) = self.prune(&to, &entries, &mut claims) {
+            if let Err(error) = self.prune(&to, &entries, own_device, &mut claims) {
                 self.end(&to, error);
                 break;
             }
             for (name, meta) in entries {
+                let Some(meta) = meta else { continue };
                 let (from, to) = (from.join(&name), to.join(&name));
                 if meta.is_dir() {
-                    if meta.dev() != device {
-                        self.report.note(
-                            &from,
-                            "another file system is mounted here; what is in it is brought in as well",
-                        );
-                    }
                     if let Err(error) = make_directory(&to) {
                         self.end(&to, error);
                         break;
                     }
-                    ahead.push((from, to));
+                    self.volume(&from, &to, meta.dev() != listed.dev())?;
+                    ahead.push((from, to, meta));
                     continue;
                 }
                 let linked = (meta.nlink() > 1).then(|| (meta.dev(), meta.ino()));
                 if let Some(first) = linked.and_then(|inode| first_names.get(&inode)) {
                     if let Err(error) = self.link(first, &to) {
-                        self.end(&to, error);
+                        self.refused(&from, &to, error);
                     }
                     self.progress.inode(&from);
                     continue;
@@ -249,25 +271,93 @@ impl Pass<'_> {
         Ok(directories)
     }
 
-    fn entries(&self, directory: &Path) -> io::Result<HashMap<OsString, Metadata>> {
+    /// A volume that was mounted here in an earlier pass and isn't now would look as if everything in it had gone.
+    fn volume(&self, from: &Path, to: &Path, is_mounted: bool) -> anyhow::Result<()> {
+        let context = || format!("marking {}", to.display());
+        if is_mounted {
+            self.report.note(
+                from,
+                "another file system is mounted here; what is in it is brought in as well",
+            );
+            self.report.volume(to);
+            return rustix::fs::lsetxattr(to, VOLUME, b"", XattrFlags::empty()).with_context(context);
+        }
+        match rustix::fs::lgetxattr(to, VOLUME, &mut [0; 8][..]) {
+            Err(rustix::io::Errno::NODATA) => Ok(()),
+            Ok(_) => bail!(
+                "on {} another file system was mounted in an earlier pass, and none is now: mount it and call this once more. \
+                 (If it is to be empty now: `setfattr -x {VOLUME} {}`)",
+                from.display(),
+                to.display()
+            ),
+            Err(error) => Err(error).with_context(context),
+        }
+    }
+
+    /// What is in a directory; without what is known of it where it can't be looked at. None: it is another one by now.
+    fn entries(&self, directory: &Path, listed: &Metadata) -> io::Result<Option<HashMap<OsString, Option<Metadata>>>> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NOATIME)
+            .open(directory)?;
+        let is = opened.metadata()?;
+        if (is.dev(), is.ino()) != (listed.dev(), listed.ino()) {
+            return Ok(None);
+        }
+        // By its descriptor: the path may lead elsewhere at any moment.
+        let inside = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
         let mut found = HashMap::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            if directory == self.plan.source && entry.file_name() == LOST_FOUND {
+        for entry in fs::read_dir(&inside)? {
+            let name = entry?.file_name();
+            if directory == self.plan.source && name == LOST_FOUND {
                 self.report
-                    .note(&entry.path(), "left out: it is the old file system's own");
+                    .note(&directory.join(name), "left out: it is the old file system's own");
                 continue;
             }
-            match fs::symlink_metadata(entry.path()) {
-                Ok(meta) => drop(found.insert(entry.file_name(), meta)),
+            match fs::symlink_metadata(inside.join(&name)) {
+                Ok(meta) => drop(found.insert(name, Some(meta))),
                 // Removed meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => self
-                    .report
-                    .problem(&entry.path(), &format!("can't be looked at: {error}")),
+                Err(error) => {
+                    self.report
+                        .problem(&directory.join(&name), &format!("can't be looked at: {error}"));
+                    found.insert(name, None);
+                }
             }
         }
-        Ok(found)
+        Ok(Some(found))
+    }
+
+    /// Whoever changed anything in the source since the pass began did it beside us: it isn't as it was when it was copied,
+    /// or needn't be.
+    fn sweep(&self, began_ms: i64) -> anyhow::Result<()> {
+        let mut directories = vec![self.plan.source.to_owned()];
+        let look = |path: &Path| {
+            if let Ok(meta) = fs::symlink_metadata(path)
+                && meta
+                    .ctime()
+                    .saturating_mul(1000)
+                    .saturating_add(meta.ctime_nsec() / 1_000_000)
+                    >= began_ms
+            {
+                self.report.changing(path);
+            }
+        };
+        look(self.plan.source);
+        while let Some(directory) = directories.pop() {
+            // What can't be read was told before.
+            let Ok(entries) = fs::read_dir(&directory) else {
+                continue;
+            };
+            for entry in entries {
+                let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
+                look(&entry.path());
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    directories.push(entry.path());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes away what the source has no longer, or has as something else; also a name that leads to an inode which the
@@ -275,14 +365,24 @@ impl Pass<'_> {
     fn prune(
         &self,
         to: &Path,
-        wanted: &HashMap<OsString, Metadata>,
+        wanted: &HashMap<OsString, Option<Metadata>>,
+        own_device: u64,
         claims: &mut HashMap<u64, (u64, u64)>,
     ) -> io::Result<()> {
         for entry in fs::read_dir(to)? {
             let entry = entry?;
             let path = entry.path();
             let Some(there) = exists(&path)? else { continue };
-            let same = wanted.get(&entry.file_name()).filter(|meta| same_kind(meta, &there));
+            if there.dev() != own_device {
+                let what = format!("something else is mounted on {}: unmount it", path.display());
+                return Err(io::Error::other(what));
+            }
+            let same = match wanted.get(&entry.file_name()) {
+                // It is there, and can't be looked at: the copy may be the last one.
+                Some(None) => continue,
+                Some(Some(meta)) => Some(meta).filter(|meta| same_kind(meta, &there)),
+                None => None,
+            };
             let shared = same.is_some_and(|meta| {
                 let inode = (meta.dev(), meta.ino());
                 !there.is_dir() && there.nlink() > 1 && *claims.entry(there.ino()).or_insert(inode) != inode
@@ -293,6 +393,17 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What concerns this one file is told, and the pass goes on.
+    fn refused(&self, from: &Path, to: &Path, error: io::Error) {
+        match error.raw_os_error() {
+            Some(libc::EMLINK | libc::ENAMETOOLONG | libc::EFBIG | libc::EPERM | libc::EINVAL | libc::EOPNOTSUPP) => {
+                self.report
+                    .problem(from, &format!("the mount doesn't take it: {error}"));
+            }
+            _ => self.end(to, error),
+        }
     }
 
     fn link(&self, first: &Path, to: &Path) -> io::Result<()> {
@@ -342,10 +453,7 @@ impl Pass<'_> {
                 self.report.changing(from);
             }
             Err(Failure::Source(error)) => self.report.problem(from, &format!("can't be read: {error}")),
-            Err(Failure::Mount(error)) if error.raw_os_error() == Some(libc::EPERM) && !meta.is_file() => {
-                self.report.problem(from, "can't be made: are you root?");
-            }
-            Err(Failure::Mount(error)) => self.end(to, error),
+            Err(Failure::Mount(error)) => self.refused(from, to, error),
             Err(Failure::Differs) => self.report.problem(
                 to,
                 "what was read back isn't what was written: `holdfast check` says more",
@@ -359,6 +467,7 @@ impl Pass<'_> {
         let copy = Copy {
             from,
             to,
+            listed: meta,
             report: &self.report,
             progress: &self.progress,
         };
@@ -373,8 +482,9 @@ impl Pass<'_> {
             }
             return Ok(Some(meta.clone()));
         }
+        let now_ms = wall_ms();
         match copy.run()? {
-            Outcome::Copied(state) if self.plan.last || !is_recent(&state) => Ok(Some(state)),
+            Outcome::Copied(state) if self.plan.last || !is_recent(&state, now_ms) => Ok(Some(state)),
             Outcome::Copied(_) | Outcome::Changing => {
                 add(&self.report.files, 1);
                 self.report.changing(from);
@@ -408,14 +518,18 @@ impl Pass<'_> {
         match attributes::all(from) {
             Ok(all) => {
                 for name in all.keys().filter(|name| !is_kept(name)) {
-                    if name != "security.selinux" {
+                    // Labels are the machine's policy's, the marks an import's own.
+                    if name != "security.selinux" && !name.as_encoded_bytes().starts_with(b"trusted.holdfast.") {
                         self.report
                             .note(from, &format!("its attribute {} isn't brought in", name.display()));
                     }
                 }
                 Some(all)
             }
-            Err(rustix::io::Errno::NOENT) => None,
+            Err(rustix::io::Errno::NOENT) => {
+                self.report.changing(from);
+                None
+            }
             Err(error) => {
                 self.report
                     .problem(from, &format!("its extended attributes can't be read: {error}"));
@@ -429,6 +543,7 @@ impl Pass<'_> {
             return;
         }
         match fs::symlink_metadata(from) {
+            Ok(state) if !state.is_dir() => self.report.changing(from),
             Ok(state) => {
                 add(&self.report.directories, 1);
                 self.attributes(from, to, &state);
@@ -447,10 +562,16 @@ fn set_times(to: &Path, state: &Metadata) -> rustix::io::Result<()> {
     attributes::times(to, state)
 }
 
-fn is_recent(state: &Metadata) -> bool {
-    let written_ms = state.mtime() * 1000 + state.mtime_nsec() / 1_000_000;
-    let now_ms = i64::try_from(Clock::read().now_unix_ms).unwrap_or(i64::MAX);
-    (now_ms - written_ms).abs() < RECENT_MS
+fn wall_ms() -> i64 {
+    i64::try_from(Clock::read().now_unix_ms).unwrap_or(i64::MAX)
+}
+
+fn is_recent(state: &Metadata, now_ms: i64) -> bool {
+    let written_ms = state
+        .mtime()
+        .saturating_mul(1000)
+        .saturating_add(state.mtime_nsec() / 1_000_000);
+    now_ms.saturating_sub(written_ms) < RECENT_MS && written_ms.saturating_sub(now_ms) < RECENT_MS
 }
 
 /// Closed to everybody else until its attributes are set.

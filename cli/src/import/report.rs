@@ -1,6 +1,6 @@
 //! What a pass has done and what it couldn't do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +27,8 @@ pub(super) struct Report {
     changing: Mutex<Vec<String>>,
     problems: Mutex<Vec<String>>,
     notes: Mutex<Vec<String>>,
+    /// Copies of directories on which another file system is mounted.
+    volumes: Mutex<Vec<PathBuf>>,
 }
 
 pub(super) fn add(to: &AtomicU64, number: u64) {
@@ -52,6 +54,17 @@ impl Report {
 
     pub(super) fn changing(&self, path: &Path) {
         locked(&self.changing).push(path.display().to_string());
+    }
+
+    pub(super) fn volume(&self, copy: &Path) {
+        self.volumes
+            .lock()
+            .expect("no panic under the lock")
+            .push(copy.to_owned());
+    }
+
+    pub(super) fn volumes(&self) -> Vec<PathBuf> {
+        self.volumes.lock().expect("no panic under the lock").clone()
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -84,6 +97,31 @@ impl Report {
             get(&self.unchanged),
             get(&self.removed),
         );
+        out.push_str(&self.found(file));
+        let (problems, changing) = (locked(&self.problems), locked(&self.changing));
+        out.push_str(&match (last, problems.is_empty(), changing.is_empty()) {
+            (true, true, true) => "Everything is as in the source, and on two disks. The source is as it was: keep it until \
+                 you are sure; `holdfast export` is the way back later. Now start the PBX on the mount, and let `holdfast \
+                 check` compare the replicas.\n"
+                .to_owned(),
+            (true, true, false) => format!(
+                "Not final: something still writes to {}. Stop the PBX there, then call this once more.\n",
+                source.display()
+            ),
+            (false, true, _) => format!(
+                "When you are ready: stop the PBX, then the same once more with --final, which copies from {} only what has changed.\n",
+                source.display()
+            ),
+            (_, false, _) => "Not everything could be brought in: see above. Mend it and call this once more; it copies only \
+                 what is missing.\n"
+                .to_owned(),
+        });
+        out
+    }
+
+    /// What an operator should know of, also of a pass that ended early.
+    pub(super) fn found(&self, file: Option<&Path>) -> String {
+        let mut out = String::new();
         let (problems, changing, notes) = (locked(&self.problems), locked(&self.changing), locked(&self.notes));
         for (what, list) in [("not as in the source", &problems), ("noticed", &notes)] {
             for line in list.iter().take(SHOWN) {
@@ -103,23 +141,6 @@ impl Report {
         if let Some(file) = file {
             out.push_str(&format!("all of it, a line each: {}\n", file.display()));
         }
-        out.push_str(&match (last, problems.is_empty(), changing.is_empty()) {
-            (true, true, true) => "Everything is as in the source, and on two disks. The source is as it was: keep it until \
-                 you are sure; `holdfast export` is the way back later. Now start the PBX on the mount, and let `holdfast \
-                 check` compare the replicas.\n"
-                .to_owned(),
-            (true, true, false) => format!(
-                "Not final: something still writes to {}. Stop the PBX there, then call this once more.\n",
-                source.display()
-            ),
-            (false, true, _) => format!(
-                "When you are ready: stop the PBX, then `holdfast import {} --final`, which copies only what has changed.\n",
-                source.display()
-            ),
-            (_, false, _) => "Not everything could be brought in: see above. Mend it and call this once more; it copies only \
-                 what is missing.\n"
-                .to_owned(),
-        });
         out
     }
 }

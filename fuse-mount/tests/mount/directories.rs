@@ -90,3 +90,26 @@ fn what_tar_packs_it_unpacks() {
     );
     crate::fixture::eventually("all are reaped", || fs.backend.inodes() == 1);
 }
+
+#[test]
+fn who_replaces_each_file_while_reading_comes_to_an_end() {
+    let fs = Fixture::new();
+    for number in 0..300 {
+        fs::write(fs.path(&number.to_string()), "old").unwrap();
+    }
+    let mut seen = 0;
+    for entry in fs::read_dir(fs.path(".")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "new").unwrap();
+        seen += 1;
+        assert!(seen <= 300, "new entries are shown to who made them, for ever");
+    }
+    assert_eq!(seen, 300);
+    // Who begins anew sees what has come since, also through the same descriptor.
+    let mut reader = rustix::fs::Dir::new(File::open(fs.path(".")).unwrap()).unwrap();
+    assert_eq!(reader.by_ref().count(), 302);
+    fs::write(fs.path("late"), "").unwrap();
+    reader.rewind();
+    assert_eq!(reader.by_ref().count(), 303);
+}
