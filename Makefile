@@ -1,8 +1,9 @@
-.PHONY: help setup build demo soak torture bench test check
+.PHONY: help setup build demo soak crash torture bench test check
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), then the reckoning (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make crash (root)"
+	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
 	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
 	@echo "make bench   the speed of Holdfast, GlusterFS and the local disk under the same loads, by turns (ONLY=load,load; ROUNDS=n; root)"
 	@echo "make test    everything that must hold before a commit: build, lints, all tests (root)"
@@ -21,6 +22,10 @@ demo: setup
 
 soak: setup
 	@scripts/demo.sh soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
+
+crash: setup
+	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
 
 torture: setup
 	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))

@@ -8,6 +8,7 @@ use crate::waiting::Answer;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::effects::CheckPart;
+use holdfast_storage::types::Ino;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,6 +59,7 @@ pub struct Handle {
     pub(crate) gate: Arc<Gate>,
     pub(crate) store: Arc<RealStore>,
     pub(crate) view: Watch,
+    pub(crate) last_changed: Arc<[Ino]>,
 }
 
 impl Handle {
@@ -96,6 +98,11 @@ impl Handle {
 
     pub fn store(&self) -> &Arc<RealStore> {
         &self.store
+    }
+
+    /// After an unclean stop: the inodes that were changed last before it, newest first, as this node's log has it.
+    pub fn last_changed(&self) -> &[Ino] {
+        &self.last_changed
     }
 
     pub fn gate(&self) -> &Arc<Gate> {

@@ -13,6 +13,7 @@ mod gate;
 mod gather;
 mod handle;
 mod handover;
+mod last_changed;
 mod lease;
 pub mod memory_log;
 pub mod net;

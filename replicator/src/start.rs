@@ -6,6 +6,7 @@ use crate::error::ReplicaError;
 use crate::gate::Gate;
 use crate::gather::Gather;
 use crate::handle::Handle;
+use crate::last_changed::last_changed;
 use crate::net::tls::Tls;
 use crate::net::{self, Local, Outgoing};
 use crate::pins::Pins;
@@ -266,11 +267,17 @@ impl Replica {
         let stable = recovered.hard_state;
         let (view, shown) = watch::channel(Arc::new(first_view(&recovered, checkpoint)));
         let alive = Arc::new(AtomicU64::new(0));
+        let last_changed = if clean {
+            Vec::new()
+        } else {
+            last_changed(&reader, recovered.last)
+        };
         let handle = Handle {
             commands,
             gate: gate.clone(),
             store: store.clone(),
             view: Watch::new(shown),
+            last_changed: last_changed.into(),
         };
         let settings = Settings {
             id: local.id,

@@ -305,3 +305,37 @@ fn a_paused_active_node_wakes_up_without_the_role() {
     assert_no_stale_read(&reader.finish(), &written.lock().unwrap());
     assert_same(&lab);
 }
+
+#[test]
+fn when_the_durable_logs_alone_decide_status_names_the_files_that_may_lack_bytes() {
+    let lab = lab(LabOptions::default().set("timers.forgetful_wait_ms", 2000));
+    let active = ready(&lab);
+    let call = active.mnt().join("pbx/call.wav");
+    fs::create_dir(active.mnt().join("pbx")).unwrap();
+    write_synced(active.mnt().join("early"), "x")
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    let appender = Appender::start(call, false);
+    appender.wait_for(200);
+    for node in lab.nodes() {
+        node.pause().unwrap();
+    }
+    for node in lab.nodes() {
+        node.kill().unwrap();
+    }
+    drop(appender.finish());
+    let [first, second, _] = lab.nodes() else {
+        panic!("three nodes")
+    };
+    first.start().unwrap();
+    second.start().unwrap();
+    lab.wait_active(PATIENCE).unwrap();
+    let named = wait_for("the notice", PATIENCE, || {
+        let status = lab.status()?.to_string();
+        Ok(status.contains("the durable logs alone decided").then_some(status))
+    });
+    let status = named.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    assert!(status.contains("/pbx/call.wav"), "{status}");
+    assert_same(&lab);
+}

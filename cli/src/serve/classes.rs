@@ -81,8 +81,8 @@ fn at(store: &RealStore, path: &[Bytes]) -> Result<Class, ReadError> {
     Ok(inode.class)
 }
 
-/// From the root to a directory.
-fn path(store: &RealStore, mut ino: Ino) -> Result<String, ReadError> {
+/// From the root to a directory, or to a file in the directory of its first name.
+pub(super) fn path(store: &RealStore, mut ino: Ino) -> Result<String, ReadError> {
     let mut names = Vec::new();
     while ino != Ino::ROOT {
         let parent = store.inode(ino)?.parent;

@@ -9,7 +9,9 @@ use holdfast_proto::control::{
     CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, ListClassesRequest, NodeStatus,
     NodeStatusRequest, SwitchoverEvent, SwitchoverRequest,
 };
+use holdfast_replicator::clock::boottime_ms;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -19,6 +21,10 @@ pub(super) struct ControlService {
     pub(super) shared: Arc<Shared>,
     pub(super) peers: Arc<Peers>,
 }
+
+/// How long a new active node may take until it serves.
+const SERVING_MS_MAX: u64 = 30_000;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 type Events<T> = ReceiverStream<Result<T, Status>>;
 
@@ -87,7 +93,8 @@ impl Control for ControlService {
         let (events, stream) = mpsc::channel(64);
         match self.elsewhere()? {
             None => {
-                tokio::spawn(switchover(self.shared.clone(), request.into_inner().to, events));
+                let (shared, peers) = (self.shared.clone(), self.peers.clone());
+                tokio::spawn(switchover(shared, peers, request.into_inner().to, events));
             }
             Some(mut active) => forward(active.switchover(request.into_inner()).await?.into_inner(), events),
         }
@@ -112,7 +119,12 @@ fn forward<T: Send + 'static>(mut from: tonic::Streaming<T>, to: mpsc::Sender<Re
     });
 }
 
-async fn switchover(shared: Arc<Shared>, to: String, events: mpsc::Sender<Result<SwitchoverEvent, Status>>) {
+async fn switchover(
+    shared: Arc<Shared>,
+    peers: Arc<Peers>,
+    to: String,
+    events: mpsc::Sender<Result<SwitchoverEvent, Status>>,
+) {
     let step = |step: String| {
         Ok(SwitchoverEvent {
             step,
@@ -128,12 +140,39 @@ async fn switchover(shared: Arc<Shared>, to: String, events: mpsc::Sender<Result
         .await;
     let to = Some(to).filter(|to| !to.is_empty());
     let last = match shared.handle.hand_over(to).await {
-        Ok(active) => Ok(SwitchoverEvent {
-            step: format!("{active} has taken the active role"),
-            done: true,
-            active,
-        }),
+        Ok(active) => {
+            let _ = events.send(step(format!("{active} has taken the active role"))).await;
+            serving(&shared, &peers, active).await
+        }
         Err(why) => Err(Status::failed_precondition(why)),
     };
     let _ = events.send(last).await;
+}
+
+/// Says so when the new active node serves the files and has the address: who asked for it would go there now. The PBX's units
+/// may take longer.
+async fn serving(shared: &Shared, peers: &Peers, active: String) -> Result<SwitchoverEvent, Status> {
+    let until_ms = boottime_ms() + SERVING_MS_MAX;
+    let is_serving = |status: &NodeStatus| {
+        status.writable && (shared.config.vip.is_none() || status.agent.as_ref().is_some_and(|report| report.vip_held))
+    };
+    while boottime_ms() < until_ms {
+        if let Some(mut client) = peers.client(&active) {
+            let answer = tokio::time::timeout(LOOK_EVERY * 20, client.get_node_status(NodeStatusRequest {})).await;
+            if let Ok(Ok(status)) = answer
+                && is_serving(status.get_ref())
+            {
+                return Ok(SwitchoverEvent {
+                    step: String::new(),
+                    done: true,
+                    active,
+                });
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(Status::deadline_exceeded(format!(
+        "{active} has the active role, but after {} s it doesn't serve the files, or hasn't the address: `holdfast status` says why",
+        SERVING_MS_MAX / 1000
+    )))
 }

@@ -77,7 +77,10 @@ pub(super) fn of(
     if let Some(since) = view.durable_alone_ms {
         found.push(notice(
             "after a crash of several nodes the durable logs alone decided, without the third node".into(),
-            "What was written in the last moment before the crash and never synced may be missing: files being written then.",
+            &format!(
+                "What was written in the last moment before the crash and never synced may be missing. Files being written then: {}.",
+                shared.last_changed_files()
+            ),
             wall(since, now),
             true,
         ));

@@ -8,15 +8,20 @@ use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
 use holdfast_replicator::{AgentFacts, Handle};
+use holdfast_storage::types::Ino;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) handle: Handle,
     pub(super) started_ms: u64,
     inner: Mutex<Inner>,
+    last_changed: OnceLock<String>,
 }
+
+/// Names in one sentence.
+const FILES_NAMED: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Inner {
@@ -58,6 +63,7 @@ impl Shared {
             handle,
             started_ms: unix_ms(),
             inner: Mutex::new(inner),
+            last_changed: OnceLock::new(),
         }
     }
 
@@ -75,6 +81,27 @@ impl Shared {
             .ok()
             .and_then(|id| self.config.cluster.nodes.get(id.checked_sub(1)?));
         node.map_or_else(String::new, |node| node.name.clone())
+    }
+
+    /// Files that were changed last before this node's unclean stop, for people. Looked for once, when somebody asks.
+    pub(super) fn last_changed_files(&self) -> &str {
+        self.last_changed.get_or_init(|| {
+            let store = self.handle.store();
+            let is_file = |ino: &&Ino| store.inode(**ino).is_ok_and(|inode| inode.is_file() && inode.nlink > 0);
+            let files: Vec<_> = self.handle.last_changed().iter().filter(is_file).collect();
+            let names: Vec<_> = files
+                .iter()
+                .filter_map(|ino| super::classes::path(store, **ino).ok())
+                .map(|path| format!("/{path}"))
+                .take(FILES_NAMED)
+                .collect();
+            match (names.len(), files.len() - names.len()) {
+                (0, 0) => "none that its log names".to_owned(),
+                (0, more) => format!("{more}, none of which has a name any more"),
+                (_, 0) => names.join(", "),
+                (_, more) => format!("{}, and {more} more", names.join(", ")),
+            }
+        })
     }
 
     pub(super) fn view(&self) -> Arc<View> {
