@@ -416,6 +416,24 @@ fn what_cannot_be_imported_is_said_before_anything_is_done() {
         &[text(source.path()), "--into", "whole", "--final"],
         "is its volume mounted?",
     );
+    // Nor with what `mkfs` makes; and what is mounted inside the copy isn't the copy's, however deep.
+    fs::create_dir(source.path().join("lost+found")).unwrap();
+    refused(
+        &active,
+        &[text(source.path()), "--into", "whole", "--final"],
+        "is its volume mounted?",
+    );
+    fs::write(source.path().join("b"), "b").unwrap();
+    let deep = mount.join("whole/gone/deep");
+    fs::create_dir_all(&deep).unwrap();
+    command(&["mount", "-t", "tmpfs", "none", text(&deep)]);
+    fs::write(deep.join("archive"), "kept").unwrap();
+    let (code, said) = import(&lab, &active, &[text(source.path()), "--into", "whole"]);
+    let kept = fs::read(deep.join("archive"));
+    command(&["umount", text(&deep)]);
+    // The earlier volume's mark may be met first: either way nothing of it goes.
+    assert!(code == Some(1) && said.contains("mounted"), "{said}");
+    assert_eq!(kept.unwrap(), b"kept");
     // The mount by another name.
     let again = other.path().join("again");
     fs::create_dir(&again).unwrap();

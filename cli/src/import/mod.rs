@@ -167,7 +167,8 @@ fn begin(source: &Path, into: &Path, mount: &Path) -> Result<File> {
         Err(error) => return Err(failed("locking", into, error)),
     }
     let is_empty = |path: &Path| match fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
+        // A volume that was just made has that alone.
+        Ok(entries) => Ok(entries.flatten().all(|entry| entry.file_name() == pass::LOST_FOUND)),
         Err(error) => Err(failed("reading", path, error)),
     };
     let inode = fs::metadata(source)

@@ -34,7 +34,7 @@ const RECENT_MS: i64 = 60_000;
 const TICK_MS: i64 = 10;
 
 /// What `mkfs.ext4` makes, and nobody's data.
-const LOST_FOUND: &str = "lost+found";
+pub(super) const LOST_FOUND: &str = "lost+found";
 
 pub(super) struct Plan<'a> {
     pub(super) source: &'a Path,
@@ -174,12 +174,25 @@ fn same_kind(one: &Metadata, other: &Metadata) -> bool {
     one.mode() & libc::S_IFMT == other.mode() & libc::S_IFMT
 }
 
-fn remove(path: &Path, meta: &Metadata) -> io::Result<()> {
-    if meta.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
+/// Never what is mounted in it: that isn't the copy's.
+fn remove(path: &Path, there: &Metadata) -> io::Result<()> {
+    if !there.is_dir() {
+        return fs::remove_file(path);
     }
+    for entry in fs::read_dir(path)? {
+        let inside = entry?.path();
+        if let Some(meta) = exists(&inside)? {
+            if meta.dev() != there.dev() {
+                return Err(mounted(&inside));
+            }
+            remove(&inside, &meta)?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+fn mounted(path: &Path) -> io::Error {
+    io::Error::other(format!("something else is mounted on {}: unmount it", path.display()))
 }
 
 impl Pass<'_> {
@@ -374,8 +387,7 @@ impl Pass<'_> {
             let path = entry.path();
             let Some(there) = exists(&path)? else { continue };
             if there.dev() != own_device {
-                let what = format!("something else is mounted on {}: unmount it", path.display());
-                return Err(io::Error::other(what));
+                return Err(mounted(&path));
             }
             let same = match wanted.get(&entry.file_name()) {
                 // It is there, and can't be looked at: the copy may be the last one.
