@@ -8,7 +8,7 @@ use crate::waiting::Answer;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::effects::CheckPart;
-use holdfast_storage::types::Ino;
+use holdfast_storage::types::{Ino, LogIndex};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -60,6 +60,7 @@ pub struct Handle {
     pub(crate) store: Arc<RealStore>,
     pub(crate) view: Watch,
     pub(crate) last_changed: Arc<[Ino]>,
+    pub(crate) last_before: LogIndex,
 }
 
 impl Handle {
@@ -103,6 +104,11 @@ impl Handle {
     /// After an unclean stop: the inodes that were changed last before it, newest first, as this node's log has it.
     pub fn last_changed(&self) -> &[Ino] {
         &self.last_changed
+    }
+
+    /// Where this node's log ended when it started.
+    pub fn last_before(&self) -> LogIndex {
+        self.last_before
     }
 
     pub fn gate(&self) -> &Arc<Gate> {

@@ -278,6 +278,7 @@ impl Replica {
             store: store.clone(),
             view: Watch::new(shown),
             last_changed: last_changed.into(),
+            last_before: recovered.last,
         };
         let settings = Settings {
             id: local.id,

@@ -171,7 +171,12 @@ impl Copy<'_> {
             let mut at = *start;
             while at < *end {
                 let wanted = buffer.len().min((end - at) as usize);
-                from.read_exact_at(&mut buffer[..wanted], at).map_err(source)?;
+                match from.read_exact_at(&mut buffer[..wanted], at) {
+                    Ok(()) => {}
+                    // Cut shorter since.
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+                    Err(error) => return Err(source(error)),
+                }
                 hasher.update(&buffer[..wanted]);
                 at += wanted as u64;
                 self.progress.bytes(wanted as u64, self.from);

@@ -83,25 +83,31 @@ impl Shared {
         node.map_or_else(String::new, |node| node.name.clone())
     }
 
-    /// Files that were changed last before this node's unclean stop, for people. Looked for once, when somebody asks.
-    pub(super) fn last_changed_files(&self) -> &str {
-        self.last_changed.get_or_init(|| {
-            let store = self.handle.store();
-            let is_file = |ino: &&Ino| store.inode(**ino).is_ok_and(|inode| inode.is_file() && inode.nlink > 0);
-            let files: Vec<_> = self.handle.last_changed().iter().filter(is_file).collect();
-            let names: Vec<_> = files
-                .iter()
-                .filter_map(|ino| super::classes::path(store, **ino).ok())
-                .map(|path| format!("/{path}"))
-                .take(FILES_NAMED)
-                .collect();
-            match (names.len(), files.len() - names.len()) {
-                (0, 0) => "none that its log names".to_owned(),
-                (0, more) => format!("{more}, none of which has a name any more"),
-                (_, 0) => names.join(", "),
-                (_, more) => format!("{}, and {more} more", names.join(", ")),
-            }
-        })
+    /// Files that were changed last before this node's unclean stop, for people. Looked for once all that its log held then is
+    /// applied, and until then whenever somebody asks: before, some have no names yet.
+    pub(super) fn last_changed_files(&self) -> String {
+        if self.handle.store().applied() < self.handle.last_before() {
+            return self.find_last_changed();
+        }
+        self.last_changed.get_or_init(|| self.find_last_changed()).clone()
+    }
+
+    fn find_last_changed(&self) -> String {
+        let store = self.handle.store();
+        let is_file = |ino: &&Ino| store.inode(**ino).is_ok_and(|inode| inode.is_file() && inode.nlink > 0);
+        let files: Vec<_> = self.handle.last_changed().iter().filter(is_file).collect();
+        let names: Vec<_> = files
+            .iter()
+            .filter_map(|ino| super::classes::path(store, **ino).ok())
+            .map(|path| format!("/{path}"))
+            .take(FILES_NAMED)
+            .collect();
+        match (names.len(), files.len() - names.len()) {
+            (0, 0) => "none that its log names".to_owned(),
+            (0, more) => format!("{more}, none of which has a name any more"),
+            (_, 0) => names.join(", "),
+            (_, more) => format!("{}, and {more} more", names.join(", ")),
+        }
     }
 
     pub(super) fn view(&self) -> Arc<View> {
