@@ -4,8 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-((EUID == 0)) || { echo "bench: it makes network namespaces and mounts, which takes root" >&2; exit 1; }
-[[ -e /dev/fuse ]] || { echo "bench: /dev/fuse isn't there: load the kernel's fuse module" >&2; exit 1; }
+needs_root_and_fuse bench
 # Only here: nothing else needs it. Its service stays off, as the package leaves it.
 if ! command -v glusterd >/dev/null; then
     echo "bench: installing GlusterFS to compare with"

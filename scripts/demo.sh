@@ -5,8 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-((EUID == 0)) || { echo "demo: it makes network namespaces and mounts, which takes root" >&2; exit 1; }
-[[ -e /dev/fuse ]] || { echo "demo: /dev/fuse isn't there: load the kernel's fuse module" >&2; exit 1; }
+needs_root_and_fuse demo
 scripts/build.sh
 echo
 exec "$CARGO_TARGET_DIR/release/holdfast-demo" "$@"

@@ -16,3 +16,8 @@ if command -v ccache >/dev/null; then
     export CC CXX ${CCACHE_DIR:+CCACHE_DIR}
 fi
 export PATH CARGO_TARGET_DIR
+
+needs_root_and_fuse() {
+    ((EUID == 0)) || { echo "$1: it makes network namespaces and mounts, which takes root" >&2; exit 1; }
+    [[ -e /dev/fuse ]] || { echo "$1: /dev/fuse isn't there: load the kernel's fuse module" >&2; exit 1; }
+}

@@ -4,8 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-((EUID == 0)) || { echo "torture: it makes network namespaces and mounts, which takes root" >&2; exit 1; }
-[[ -e /dev/fuse ]] || { echo "torture: /dev/fuse isn't there: load the kernel's fuse module" >&2; exit 1; }
+needs_root_and_fuse torture
 scripts/build.sh
 echo
 exec "$CARGO_TARGET_DIR/release/holdfast-torture" "$@"

@@ -76,6 +76,15 @@ fn holes(segments: &[(u64, u64)], len: u64) -> Vec<(u64, u64)> {
     ends.zip(starts).filter(|(from, to)| from < to).collect()
 }
 
+/// Where each piece of the segments begins, and how long it is.
+fn pieces(segments: &[(u64, u64)]) -> impl Iterator<Item = (u64, usize)> {
+    segments.iter().flat_map(|(start, end)| {
+        (*start..*end)
+            .step_by(PIECE)
+            .map(move |at| (at, (end - at).min(PIECE as u64) as usize))
+    })
+}
+
 pub(super) struct Copy<'a> {
     pub(super) from: &'a Path,
     pub(super) to: &'a Path,
@@ -96,6 +105,18 @@ impl Copy<'_> {
         let meta = file.metadata().map_err(source)?;
         let is_same = meta.is_file() && (meta.dev(), meta.ino()) == (self.listed.dev(), self.listed.ino());
         Ok(is_same.then_some((file, meta)))
+    }
+
+    /// False: the file was cut shorter meanwhile.
+    fn read(&self, from: &File, piece: &mut [u8], at: u64) -> Result<bool, Failure> {
+        match from.read_exact_at(piece, at) {
+            Ok(()) => {
+                self.progress.bytes(piece.len() as u64, self.from);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(source(error)),
+        }
     }
 
     /// Brings what is at `to`, a file or nothing, to what is at `from`.
@@ -129,24 +150,15 @@ impl Copy<'_> {
         }
         let mut hasher = blake3::Hasher::new();
         let (mut buffer, mut other) = (vec![0; PIECE], Vec::new());
-        for (start, end) in &segments {
-            let mut at = *start;
-            while at < *end {
-                let wanted = buffer.len().min((end - at) as usize);
-                let piece = &mut buffer[..wanted];
-                match from.read_exact_at(piece, at) {
-                    Ok(()) => {}
-                    // Cut shorter since.
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Outcome::Changing),
-                    Err(error) => return Err(source(error)),
-                }
-                hasher.update(piece);
-                if at >= present || !holds(&to, piece, at, &mut other)? {
-                    to.write_all_at(piece, at).map_err(mount)?;
-                    add(&self.report.written, wanted as u64);
-                }
-                at += wanted as u64;
-                self.progress.bytes(wanted as u64, self.from);
+        for (at, len) in pieces(&segments) {
+            let piece = &mut buffer[..len];
+            if !self.read(&from, piece, at)? {
+                return Ok(Outcome::Changing);
+            }
+            hasher.update(piece);
+            if at >= present || !holds(&to, piece, at, &mut other)? {
+                to.write_all_at(piece, at).map_err(mount)?;
+                add(&self.report.written, len as u64);
             }
         }
         drop(to);
@@ -167,20 +179,11 @@ impl Copy<'_> {
         let segments = segments(&from, meta.len()).map_err(source)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE];
-        for (start, end) in &segments {
-            let mut at = *start;
-            while at < *end {
-                let wanted = buffer.len().min((end - at) as usize);
-                match from.read_exact_at(&mut buffer[..wanted], at) {
-                    Ok(()) => {}
-                    // Cut shorter since.
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
-                    Err(error) => return Err(source(error)),
-                }
-                hasher.update(&buffer[..wanted]);
-                at += wanted as u64;
-                self.progress.bytes(wanted as u64, self.from);
+        for (at, len) in pieces(&segments) {
+            if !self.read(&from, &mut buffer[..len], at)? {
+                return Ok(false);
             }
+            hasher.update(&buffer[..len]);
         }
         match self.verify(&segments, meta.len(), &hasher.finalize()) {
             Ok(()) => Ok(true),
@@ -201,14 +204,9 @@ impl Copy<'_> {
         }
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE];
-        for (start, end) in segments {
-            let mut at = *start;
-            while at < *end {
-                let wanted = buffer.len().min((end - at) as usize);
-                to.read_exact_at(&mut buffer[..wanted], at).map_err(mount)?;
-                hasher.update(&buffer[..wanted]);
-                at += wanted as u64;
-            }
+        for (at, len) in pieces(segments) {
+            to.read_exact_at(&mut buffer[..len], at).map_err(mount)?;
+            hasher.update(&buffer[..len]);
         }
         if hasher.finalize() != *expected {
             return Err(Failure::Differs);
@@ -262,5 +260,19 @@ mod tests {
         assert_eq!(holes(&[(0, 10)], 10), []);
         assert_eq!(holes(&[(2, 4), (6, 8)], 10), [(0, 2), (4, 6), (8, 10)]);
         assert_eq!(holes(&[], 0), []);
+    }
+
+    #[test]
+    fn pieces_cover_the_segments_and_nothing_else() {
+        let (one, part) = (PIECE as u64, 7);
+        let found: Vec<_> = pieces(&[(5, 5 + 2 * one + part), (4 * one, 5 * one)]).collect();
+        let expected = [
+            (5, PIECE),
+            (5 + one, PIECE),
+            (5 + 2 * one, part as usize),
+            (4 * one, PIECE),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(pieces(&[]).count(), 0);
     }
 }

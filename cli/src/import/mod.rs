@@ -6,6 +6,7 @@
 
 mod attributes;
 mod file;
+mod inode;
 mod pass;
 mod progress;
 mod report;

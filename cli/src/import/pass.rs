@@ -6,17 +6,15 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
 use anyhow::{Context, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use rustix::fs::XattrFlags;
 
-use super::attributes::{self, Attributes, errno, is_kept};
-use super::file::{Copy, Failure, Outcome};
 use super::progress::Progress;
 use super::report::{Report, add};
 use super::{VOLUME, amount};
@@ -25,10 +23,6 @@ use crate::output;
 
 /// Each waits for the network most of the time.
 const WORKERS: usize = 8;
-
-/// A file that was written so lately may be written again without its time showing it: clocks of files tick in
-/// milliseconds or seconds, and what a mapping writes shows half a minute later. It is left to the next pass.
-const RECENT_MS: i64 = 60_000;
 
 /// How much older than its moment the time of a change may be.
 const TICK_MS: i64 = 10;
@@ -43,16 +37,17 @@ pub(super) struct Plan<'a> {
     pub(super) thorough: bool,
 }
 
-struct Job {
-    from: PathBuf,
-    to: PathBuf,
-    meta: Metadata,
+/// An inode that isn't a directory, as it was when its directory was read.
+pub(super) struct Job {
+    pub(super) from: PathBuf,
+    pub(super) to: PathBuf,
+    pub(super) meta: Metadata,
 }
 
-struct Pass<'a> {
-    plan: &'a Plan<'a>,
-    report: Report,
-    progress: Progress,
+pub(super) struct Pass<'a> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) report: Report,
+    pub(super) progress: Progress,
     /// Why nothing more can be brought in.
     ended: OnceLock<(PathBuf, io::Error)>,
 }
@@ -162,7 +157,7 @@ fn check_room(plan: &Plan<'_>, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn exists(path: &Path) -> io::Result<Option<Metadata>> {
+pub(super) fn exists(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(meta)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -170,12 +165,12 @@ fn exists(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-fn same_kind(one: &Metadata, other: &Metadata) -> bool {
+pub(super) fn same_kind(one: &Metadata, other: &Metadata) -> bool {
     one.mode() & libc::S_IFMT == other.mode() & libc::S_IFMT
 }
 
 /// Never what is mounted in it: that isn't the copy's.
-fn remove(path: &Path, there: &Metadata) -> io::Result<()> {
+pub(super) fn remove(path: &Path, there: &Metadata) -> io::Result<()> {
     if !there.is_dir() {
         return fs::remove_file(path);
     }
@@ -197,7 +192,7 @@ fn mounted(path: &Path) -> io::Error {
 
 impl Pass<'_> {
     /// The mount refuses: nothing else would succeed either.
-    fn end(&self, path: &Path, error: impl Into<io::Error>) {
+    pub(super) fn end(&self, path: &Path, error: impl Into<io::Error>) {
         // The first one counts.
         let _ = self.ended.set((path.to_owned(), error.into()));
     }
@@ -407,149 +402,6 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// What concerns this one file is told, and the pass goes on.
-    fn refused(&self, from: &Path, to: &Path, error: io::Error) {
-        match error.raw_os_error() {
-            Some(libc::EMLINK | libc::ENAMETOOLONG | libc::EFBIG | libc::EPERM | libc::EINVAL | libc::EOPNOTSUPP) => {
-                self.report
-                    .problem(from, &format!("the mount doesn't take it: {error}"));
-            }
-            _ => self.end(to, error),
-        }
-    }
-
-    fn link(&self, first: &Path, to: &Path) -> io::Result<()> {
-        if let Some(meta) = exists(to)? {
-            let Some(is) = exists(first)? else { return Ok(()) };
-            if is.ino() == meta.ino() {
-                add(&self.report.links, 1);
-                return Ok(());
-            }
-            remove(to, &meta)?;
-        }
-        match fs::hard_link(first, to) {
-            Ok(()) => add(&self.report.links, 1),
-            // The first name couldn't be brought in, and that was said.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Anything but a directory.
-    fn file(&self, job: &Job) {
-        let Job { from, to, meta } = job;
-        self.progress.inode(from);
-        let done = if meta.is_file() {
-            self.regular(job)
-        } else if meta.is_symlink() {
-            symlink(from, to).map(|()| Some(meta.clone()))
-        } else {
-            special(to, meta).map(|()| Some(meta.clone()))
-        };
-        match done {
-            Ok(Some(state)) => {
-                add(
-                    if meta.is_file() {
-                        &self.report.files
-                    } else {
-                        &self.report.others
-                    },
-                    1,
-                );
-                self.attributes(from, to, &state);
-            }
-            Ok(None) => {}
-            Err(Failure::Source(error)) if error.kind() == ErrorKind::NotFound => {
-                // Removed since the directory was read; the next pass takes the copy away.
-                self.report.changing(from);
-            }
-            Err(Failure::Source(error)) => self.report.problem(from, &format!("can't be read: {error}")),
-            Err(Failure::Mount(error)) => self.refused(from, to, error),
-            Err(Failure::Differs) => self.report.problem(
-                to,
-                "what was read back isn't what was written: `holdfast check` says more",
-            ),
-        }
-    }
-
-    /// The state of the source that the copy has now; none while the source is being written.
-    fn regular(&self, job: &Job) -> Result<Option<Metadata>, Failure> {
-        let Job { from, to, meta } = job;
-        let copy = Copy {
-            from,
-            to,
-            listed: meta,
-            report: &self.report,
-            progress: &self.progress,
-        };
-        let there = exists(to).map_err(Failure::Mount)?;
-        let unchanged = there.is_some_and(|there| {
-            there.len() == meta.len() && (there.mtime(), there.mtime_nsec()) == (meta.mtime(), meta.mtime_nsec())
-        });
-        if unchanged && (!self.plan.thorough || copy.compare()?) {
-            if !self.plan.thorough {
-                add(&self.report.unchanged, 1);
-                self.progress.bytes(meta.len().min(meta.blocks() * 512), from);
-            }
-            return Ok(Some(meta.clone()));
-        }
-        let now_ms = wall_ms();
-        match copy.run()? {
-            Outcome::Copied(state) if self.plan.last || !is_recent(&state, now_ms) => Ok(Some(state)),
-            Outcome::Copied(_) | Outcome::Changing => {
-                add(&self.report.files, 1);
-                self.report.changing(from);
-                Ok(None)
-            }
-        }
-    }
-
-    fn attributes(&self, from: &Path, to: &Path, state: &Metadata) {
-        let Some(wanted) = self.wanted(from) else { return };
-        let outcome = attributes::set(to, state, &wanted).and_then(|()| set_times(to, state));
-        if let Err(error) = outcome {
-            self.attributes_failed(to, error);
-        }
-    }
-
-    fn attributes_failed(&self, to: &Path, error: rustix::io::Errno) {
-        let error = io::Error::from(error);
-        match error.raw_os_error() {
-            Some(libc::EPERM | libc::EOPNOTSUPP | libc::E2BIG | libc::EINVAL | libc::ENOENT) => {
-                self.report.problem(
-                    to,
-                    &format!("its owner, mode, attributes or times can't be set: {error}"),
-                );
-            }
-            _ => self.end(to, error),
-        }
-    }
-
-    fn wanted(&self, from: &Path) -> Option<Attributes> {
-        match attributes::all(from) {
-            Ok(all) => {
-                for name in all.keys().filter(|name| !is_kept(name)) {
-                    // Labels are the machine's policy's, the marks an import's own.
-                    if name != "security.selinux" && !name.as_encoded_bytes().starts_with(b"trusted.holdfast.") {
-                        self.report
-                            .note(from, &format!("its attribute {} isn't brought in", name.display()));
-                    }
-                }
-                Some(all)
-            }
-            Err(rustix::io::Errno::NOENT) => {
-                self.report.changing(from);
-                None
-            }
-            Err(error) => {
-                self.report
-                    .problem(from, &format!("its extended attributes can't be read: {error}"));
-                None
-            }
-        }
-    }
-
     fn directory_attributes(&self, from: &Path, to: &Path) {
         if self.has_ended() {
             return;
@@ -566,24 +418,8 @@ impl Pass<'_> {
     }
 }
 
-fn set_times(to: &Path, state: &Metadata) -> rustix::io::Result<()> {
-    let there = fs::symlink_metadata(to).map_err(|error| errno(&error))?;
-    if (there.mtime(), there.mtime_nsec()) == (state.mtime(), state.mtime_nsec()) {
-        return Ok(());
-    }
-    attributes::times(to, state)
-}
-
-fn wall_ms() -> i64 {
+pub(super) fn wall_ms() -> i64 {
     i64::try_from(Clock::read().now_unix_ms).unwrap_or(i64::MAX)
-}
-
-fn is_recent(state: &Metadata, now_ms: i64) -> bool {
-    let written_ms = state
-        .mtime()
-        .saturating_mul(1000)
-        .saturating_add(state.mtime_nsec() / 1_000_000);
-    now_ms.saturating_sub(written_ms) < RECENT_MS && written_ms.saturating_sub(now_ms) < RECENT_MS
 }
 
 /// Closed to everybody else until its attributes are set.
@@ -592,28 +428,4 @@ fn make_directory(to: &Path) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
-}
-
-fn symlink(from: &Path, to: &Path) -> Result<(), Failure> {
-    let target = fs::read_link(from).map_err(Failure::Source)?;
-    if fs::read_link(to).is_ok_and(|is| is == target) {
-        return Ok(());
-    }
-    if let Some(meta) = exists(to).map_err(Failure::Mount)? {
-        remove(to, &meta).map_err(Failure::Mount)?;
-    }
-    std::os::unix::fs::symlink(target, to).map_err(Failure::Mount)
-}
-
-fn special(to: &Path, meta: &Metadata) -> Result<(), Failure> {
-    let device = meta.file_type().is_block_device() || meta.file_type().is_char_device();
-    if let Some(there) = exists(to).map_err(Failure::Mount)? {
-        if same_kind(&there, meta) && (!device || there.rdev() == meta.rdev()) {
-            return Ok(());
-        }
-        remove(to, &there).map_err(Failure::Mount)?;
-    }
-    let kind = FileType::from_raw_mode(meta.mode());
-    rustix::fs::mknodat(CWD, to, kind, Mode::from_raw_mode(0o600), meta.rdev())
-        .map_err(|error| Failure::Mount(error.into()))
 }
