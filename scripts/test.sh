@@ -15,6 +15,7 @@ failed=()
 work=$(mktemp --directory)
 log=$work/log
 : >"$log"
+mkfifo "$work/said"
 trap 'rm -rf "$work"' EXIT
 trap interrupted INT TERM HUP
 # Steps run as jobs: an interrupt comes here first, and ends the step with all that it has started.
@@ -29,19 +30,20 @@ interrupted() {
 }
 
 step() {
-    local title=$1 began=$SECONDS status before
+    local title=$1 began=$SECONDS status before shown
     shift
     number=$((number + 1))
     echo
     echo "== $number/$steps $title"
     before=$(sum_failed "$log")
-    {
-        bash -c 'echo $$ >"$0"; exec timeout "$@"' "$work/pid" --kill-after=60 "$step_limit" "$@" 2>&1
-        echo $? >"$work/status"
-    } | tee -a "$log" &
+    # Not a pipeline: that would end with whoever holds its end last, and what hangs may hold it for ever.
+    tee -a "$log" <"$work/said" &
+    shown=$!
+    bash -c 'echo $$ >"$0"; exec timeout "$@"' "$work/pid" --kill-after=60 "$step_limit" "$@" >"$work/said" 2>&1 &
     wait $!
-    status=$(<"$work/status")
+    status=$?
     : >"$work/pid"
+    timeout 10 tail --pid="$shown" -f /dev/null || kill "$shown"
     if ((status == 124 || status == 137)); then
         echo "test: stopped after $step_limit" | tee -a "$log"
     fi

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{PATIENCE, assert_same, lab, ready, seconds, wait_other};
+use common::watch::TEST_LIMIT;
+use common::{PATIENCE, assert_same, lab_for, ready, seconds, wait_other};
 use holdfast_tests::clock::{pause, wait_for};
 use holdfast_tests::demo::postgresql::{self, AS_POSTGRES};
 use holdfast_tests::lab::{LabOptions, Node};
@@ -243,7 +244,8 @@ fn postgresql_loses_no_commit_and_tears_none_however_often_it_is_killed() {
     let mut random = StdRng::seed_from_u64(seed);
     let sockets = TempDir::new_in("/var/tmp").unwrap();
     fs::set_permissions(sockets.path(), Permissions::from_mode(0o777)).unwrap();
-    let lab = lab(LabOptions::default());
+    // A cycle takes a second or two, one that kills the node ten.
+    let lab = lab_for(LabOptions::default(), TEST_LIMIT.max(seconds(30 * cycles)));
     let mut active = ready(&lab);
     initialise(&active);
     let mut server = Server::start(&active, sockets.path());

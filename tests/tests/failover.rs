@@ -6,10 +6,11 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use common::apart::apart;
 use common::sampler::Sampler;
 use common::{
     Appender, PATIENCE, Reader, SLACK, assert_records, assert_same, lab, read, ready, seconds, wait_other, write,
@@ -53,7 +54,7 @@ fn what_was_acknowledged_survives_the_death_of_the_active_node() {
 fn number(path: PathBuf, from: u64, stop: Arc<AtomicBool>) -> Arc<Mutex<Vec<(u64, Instant)>>> {
     let written = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&written);
-    thread::spawn(move || {
+    apart(move || {
         for version in from.. {
             if stop.load(Ordering::SeqCst) || fs::write(&path, version.to_string()).is_err() {
                 break;
@@ -80,6 +81,33 @@ fn assert_no_stale_read(answers: &[common::Answer], written: &[(u64, Instant)]) 
             answer.asked - first
         );
     }
+}
+
+#[test]
+fn a_file_open_on_a_stopped_nodes_mount_holds_nothing_up() {
+    let lab = lab(LabOptions::default());
+    let old = ready(&lab);
+    let path = old.mnt().join("open");
+    let (opened, is_open) = channel();
+    let (end, ended) = channel::<()>();
+    apart(move || {
+        let file = fs::File::create(path).unwrap();
+        opened.send(()).unwrap();
+        let _at_the_end = ended.recv();
+        drop(file);
+    });
+    is_open.recv().unwrap();
+    old.pause().unwrap();
+    let began = now();
+    let new = wait_other(&lab, &old);
+    write_synced(new.mnt().join("new"), "x")
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    assert!(began.elapsed() < PATIENCE);
+    old.resume().unwrap();
+    drop(end);
+    assert_same(&lab);
 }
 
 #[test]

@@ -15,9 +15,13 @@ use std::time::{Duration, Instant};
 use holdfast_tests::clock::{now, pause};
 use holdfast_tests::lab::{CheckVerdict, Lab, LabOptions, Node};
 
+use apart::apart;
+
+pub(crate) mod apart;
 pub(crate) mod disks;
 pub(crate) mod nats;
 pub(crate) mod sampler;
+pub(crate) mod watch;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// What a machine that is busy with other things may add to any time.
@@ -28,7 +32,14 @@ pub(crate) fn seconds(count: u64) -> Duration {
 }
 
 pub(crate) fn lab(options: LabOptions) -> Lab {
-    Lab::up(options).unwrap_or_else(|error| panic!("the lab comes up: {error:#}"))
+    lab_for(options, watch::TEST_LIMIT)
+}
+
+/// For a test that takes longer than others.
+pub(crate) fn lab_for(options: LabOptions, limit: Duration) -> Lab {
+    let lab = Lab::up(options).unwrap_or_else(|error| panic!("the lab comes up: {error:#}"));
+    watch::watch(&lab, limit);
+    lab
 }
 
 /// The active node, able to write, with both others up to date.
@@ -74,13 +85,13 @@ pub(crate) fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 /// A plain write() into a new file.
 pub(crate) fn write(path: PathBuf, content: impl Into<Vec<u8>>) -> Pending<io::Result<()>> {
     let content = content.into();
-    start(move || fs::write(path, content))
+    apart(move || fs::write(path, content))
 }
 
 /// A write() and an fsync of a new file.
 pub(crate) fn write_synced(path: PathBuf, content: impl Into<Vec<u8>>) -> Pending<io::Result<()>> {
     let content = content.into();
-    start(move || {
+    apart(move || {
         let mut file = File::create(path)?;
         file.write_all(&content)?;
         file.sync_all()
@@ -88,7 +99,7 @@ pub(crate) fn write_synced(path: PathBuf, content: impl Into<Vec<u8>>) -> Pendin
 }
 
 pub(crate) fn read(path: PathBuf) -> Pending<io::Result<Vec<u8>>> {
-    start(move || fs::read(path))
+    apart(move || fs::read(path))
 }
 
 /// What `read` gives, or a panic that names the file: for a mount that ought to answer.
@@ -123,7 +134,7 @@ impl Appender {
     pub(crate) fn start(path: PathBuf, sync: bool) -> Self {
         let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (count, until) = (Arc::clone(&acknowledged), Arc::clone(&stop));
-        let ended = start(move || append(&path, sync, &count, &until).err());
+        let ended = apart(move || append(&path, sync, &count, &until).err());
         Self {
             acknowledged,
             stop,
@@ -200,7 +211,7 @@ impl Reader {
     pub(crate) fn start(path: PathBuf) -> Self {
         let (answers, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (into, until) = (Arc::clone(&answers), Arc::clone(&stop));
-        thread::spawn(move || {
+        apart(move || {
             while !until.load(Ordering::SeqCst) {
                 let asked = now();
                 if let Ok(content) = fs::read(&path) {
