@@ -128,6 +128,7 @@ fn options(config: &Config) -> Options {
         lease: timers.lease(),
         grace: timers.grace,
         forgetful_wait: timers.forgetful_wait,
+        disk_stall: timers.disk_stall,
         vip_wait: config
             .vip
             .as_ref()

@@ -23,6 +23,7 @@ impl Default for Timers {
             drift_permille: 10,
             grace: Duration::from_secs(3),
             forgetful_wait: Duration::from_secs(10),
+            disk_stall: Duration::from_secs(3),
         }
     }
 }

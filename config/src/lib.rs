@@ -142,6 +142,8 @@ pub struct Timers {
     pub grace: Duration,
     /// How long nodes that lost unsynced entries wait for the third before the durable logs alone decide.
     pub forgetful_wait: Duration,
+    /// A write that the store's disk hasn't done after this long: an active node gives its role away.
+    pub disk_stall: Duration,
 }
 
 impl Timers {

@@ -76,6 +76,7 @@ pub(crate) struct Timers {
     pub(crate) drift_permille: Option<u64>,
     pub(crate) grace_ms: Option<u64>,
     pub(crate) forgetful_wait_ms: Option<u64>,
+    pub(crate) disk_stall_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -165,6 +165,11 @@ fn timers(out: &mut String, timers: &Timers) {
         "# Nodes that crashed wait so long for the third before what is on their disks alone decides."
     );
     line!(out, "forgetful_wait_ms = {}", to_ms(timers.forgetful_wait));
+    line!(
+        out,
+        "# A write that this node's disk hasn't done after so long is reason enough to give the active role away."
+    );
+    line!(out, "disk_stall_ms = {}", to_ms(timers.disk_stall));
 }
 
 fn vip(out: &mut String, vip: Option<&Vip>) {

@@ -50,6 +50,8 @@ pub(crate) fn check(document: &Document, raw: &raw::Timers) -> Result<Timers, Co
         default.forgetful_wait,
         1000..=600_000,
     )?;
+    let key = "timers.disk_stall_ms";
+    let disk_stall = millis(document, key, raw.disk_stall_ms, default.disk_stall, 500..=60_000)?;
     Ok(Timers {
         tick,
         heartbeat_ticks,
@@ -57,5 +59,6 @@ pub(crate) fn check(document: &Document, raw: &raw::Timers) -> Result<Timers, Co
         drift_permille,
         grace,
         forgetful_wait,
+        disk_stall,
     })
 }

@@ -11,16 +11,17 @@ use holdfast_storage::types::Ino;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::error;
 
-fn read<T>(result: Result<T, ReadError>) -> Result<T, Failure> {
+fn read<T>(replica: &Handle, result: Result<T, ReadError>) -> Result<T, Failure> {
     result.map_err(|error| match error {
         ReadError::Refused(refusal) => Failure::Refused(refusal),
-        ReadError::Store(error) => unreadable(&error),
+        ReadError::Store(error) => unreadable(replica, &error),
     })
 }
 
 /// The application hears EIO; what is wrong is for the operator.
-fn unreadable(error: &StoreError) -> Failure {
+fn unreadable(replica: &Handle, error: &StoreError) -> Failure {
     error!(error = chain(error), "a read failed");
+    replica.read_failed(error);
     Failure::Unreadable
 }
 
@@ -38,40 +39,40 @@ impl Backend for Handle {
     }
 
     fn getattr(&self, ino: Ino) -> Result<Inode, Failure> {
-        read(self.store().inode(ino))
+        read(self, self.store().inode(ino))
     }
 
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<(Ino, Inode), Failure> {
-        read(self.store().lookup(parent, name))
+        read(self, self.store().lookup(parent, name))
     }
 
     fn readdir(&self, dir: Ino, after: u64, limit: usize) -> Result<Vec<(u64, Child)>, Failure> {
-        read(self.store().readdir(dir, after, limit))
+        read(self, self.store().readdir(dir, after, limit))
     }
 
     fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes, Failure> {
-        read(self.store().read(ino, offset, len))
+        read(self, self.store().read(ino, offset, len))
     }
 
     fn xattrs(&self, ino: Ino) -> Result<Xattrs, Failure> {
-        read(self.store().xattrs(ino))
+        read(self, self.store().xattrs(ino))
     }
 
     fn space(&self) -> Result<(u64, u64), Failure> {
-        let space = self.store().space().map_err(|error| unreadable(&error))?;
+        let space = self.store().space().map_err(|error| unreadable(self, &error))?;
         Ok((self.view().latest().room.min(space.total), space.total))
     }
 
     fn seek_data(&self, ino: Ino, offset: u64) -> Result<Option<u64>, Failure> {
-        read(self.store().seek_data(ino, offset))
+        read(self, self.store().seek_data(ino, offset))
     }
 
     fn seek_hole(&self, ino: Ino, offset: u64) -> Result<u64, Failure> {
-        read(self.store().seek_hole(ino, offset))
+        read(self, self.store().seek_hole(ino, offset))
     }
 
     fn orphans(&self) -> Result<Vec<Ino>, Failure> {
-        self.store().orphans().map_err(|error| unreadable(&error))
+        self.store().orphans().map_err(|error| unreadable(self, &error))
     }
 
     fn now_ms(&self) -> u64 {

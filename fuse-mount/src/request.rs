@@ -106,6 +106,37 @@ impl<B: Backend> Desk<B> {
         op: Op,
         give: impl FnOnce(&Self, Reply, R) + Send + 'static,
     ) {
+        self.change_or(wait, reply, op, give, |desk, failure, doubt| {
+            if failure == Failure::Deadline {
+                desk.doubt(doubt);
+            }
+        });
+    }
+
+    /// As `change_when`, for pages of a mapping: no program waits for the answer, and the kernel would go on showing
+    /// what isn't stored.
+    pub(crate) fn write_back<R: Refuse>(
+        self: &Arc<Self>,
+        wait: Wait,
+        reply: R,
+        op: Op,
+        ino: Ino,
+        give: impl FnOnce(&Self, Reply, R) + Send + 'static,
+    ) {
+        self.change_or(wait, reply, op, give, move |desk, _, doubt| {
+            desk.writers.lost(ino);
+            desk.doubt(doubt);
+        });
+    }
+
+    fn change_or<R: Refuse>(
+        self: &Arc<Self>,
+        wait: Wait,
+        reply: R,
+        op: Op,
+        give: impl FnOnce(&Self, Reply, R) + Send + 'static,
+        failed: impl FnOnce(&Self, Failure, Doubt) + Send + 'static,
+    ) {
         let desk = Arc::clone(self);
         let doubt = Doubt::about(&op);
         let done = move |outcome: Result<Reply, Failure>| match outcome {
@@ -116,11 +147,9 @@ impl<B: Backend> Desk<B> {
                 give(&desk, outcome, reply);
             }
             Err(failure) => {
+                // Before the answer: an fsync that follows it must know.
+                failed(&desk, failure, doubt);
                 reply.refuse(failure);
-                if failure == Failure::Deadline {
-                    // Fails only when the mount has ended.
-                    let _ = desk.doubts.send(doubt);
-                }
             }
         };
         self.backend.submit(Request {
@@ -129,6 +158,11 @@ impl<B: Backend> Desk<B> {
             deadline_ms: self.deadline_ms(),
             done: Box::new(done),
         });
+    }
+
+    fn doubt(&self, doubt: Doubt) {
+        // Fails only when the mount has ended.
+        let _ = self.doubts.send(doubt);
     }
 
     /// A change that answers nothing but that it is done.
@@ -165,6 +199,9 @@ impl<B: Backend> Desk<B> {
     }
 
     pub(crate) fn sync(&self, reply: ReplyEmpty, ino: Ino) {
+        if self.writers.has_lost(ino) {
+            return reply.errno(Errno::EIO);
+        }
         let done = move |synced: Result<(), Failure>| match synced {
             Ok(()) => reply.ok(),
             Err(failure) => reply.refuse(failure),

@@ -368,8 +368,12 @@ impl<B: Backend> Filesystem for Active<B> {
         } else {
             Wait::Sequenced
         };
-        self.0
-            .change_when(wait, reply, op, |_, outcome, reply| reply.written(written(&outcome)));
+        let give = |_: &Desk<B>, outcome, reply: ReplyWrite| reply.written(written(&outcome));
+        if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            self.0.write_back(wait, reply, op, ino(number), give);
+        } else {
+            self.0.change_when(wait, reply, op, give);
+        }
     }
 
     /// Every write has had its own answer; what the kernel wrote back from mappings it knows itself, and says at close.

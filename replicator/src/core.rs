@@ -404,9 +404,7 @@ impl<O: OldEntries> Core<O> {
         match kind {
             _ if !self.is_sound(&message) => return,
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote_for(&message) => return,
-            MessageType::MsgTimeoutNow
-                if self.forgetful.is_some() || self.ticks <= u64::from(self.config.election_ticks) =>
-            {
+            MessageType::MsgTimeoutNow if self.forgetful.is_some() || !self.has_settled() => {
                 return;
             }
             _ => {}

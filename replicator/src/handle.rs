@@ -2,12 +2,14 @@
 
 use crate::api::{Done, Failure, Request, Scope};
 use crate::clock::boottime_ms;
+use crate::disk_health::DiskHealth;
 use crate::gate::Gate;
 use crate::view::Watch;
 use crate::waiting::Answer;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::effects::CheckPart;
+use holdfast_storage::error::StoreError;
 use holdfast_storage::types::{Ino, LogIndex};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -61,6 +63,7 @@ pub struct Handle {
     pub(crate) view: Watch,
     pub(crate) last_changed: Arc<[Ino]>,
     pub(crate) last_before: LogIndex,
+    pub(crate) health: Arc<DiskHealth>,
 }
 
 impl Handle {
@@ -95,6 +98,11 @@ impl Handle {
                 answer: done,
             });
         }
+    }
+
+    /// A read of the store failed: if that is the disk's fault, this node isn't fit to be active.
+    pub fn read_failed(&self, error: &StoreError) {
+        self.health.read_failed(error);
     }
 
     pub fn store(&self) -> &Arc<RealStore> {

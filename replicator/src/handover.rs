@@ -18,6 +18,7 @@ pub(crate) struct HandOver {
     pub(crate) step: Step,
     pub(crate) since_ms: u64,
     pub(crate) vip_released: bool,
+    pub(crate) reason: String,
     pub(crate) outcome: Option<oneshot::Sender<Result<String, String>>>,
 }
 

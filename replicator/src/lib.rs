@@ -7,6 +7,7 @@ pub mod api;
 mod behind;
 pub mod clock;
 pub mod core;
+pub mod disk_health;
 pub mod error;
 pub mod forgetful;
 mod gate;

@@ -2,6 +2,7 @@
 
 use crate::clock::boottime_ms;
 use crate::core::{Core, CoreConfig, CoreStart};
+use crate::disk_health::DiskHealth;
 use crate::error::ReplicaError;
 use crate::gate::Gate;
 use crate::gather::Gather;
@@ -59,6 +60,8 @@ pub struct Options {
     pub forgetful_wait: Duration,
     pub vip_wait: Duration,
     pub needs_agent: bool,
+    /// A write that the store's disk hasn't done after this long counts as never answered.
+    pub disk_stall: Duration,
 }
 
 /// A running replica. `stop` ends it in order.
@@ -69,7 +72,8 @@ pub struct Replica {
 }
 
 struct Running {
-    task: JoinHandle<u64>,
+    /// Gives the log's last index; none if this node's disk has failed.
+    task: JoinHandle<Option<u64>>,
     log: JoinHandle<()>,
     apply: JoinHandle<()>,
     fetch: Vec<JoinHandle<()>>,
@@ -215,6 +219,7 @@ impl Replica {
         let apply_queued = Arc::new(AtomicU64::new(0));
         let apply_awaited = Arc::new(AtomicBool::new(false));
         let log_used = Arc::new(AtomicU64::new(log.used()));
+        let health = Arc::new(DiskHealth::default());
         let core_config = CoreConfig {
             id: local.id,
             peers: local.peers.iter().map(|peer| peer.id).collect(),
@@ -239,6 +244,7 @@ impl Replica {
             to_loop: to_loop.clone(),
             need_checkpoint: ask_checkpoint.clone(),
             used: log_used.clone(),
+            health: health.clone(),
             ended: false,
         };
         let apply_thread = ApplyThread {
@@ -249,11 +255,14 @@ impl Replica {
             to_loop: to_loop.clone(),
             queued: apply_queued.clone(),
             awaited: apply_awaited.clone(),
+            health: health.clone(),
+            floor: log_total / 4,
         };
         let checkpoint_thread = CheckpointThread {
             store: store.clone(),
             asked,
             log: to_log.clone(),
+            to_loop: to_loop.clone(),
             log_used,
             log_total,
         };
@@ -262,6 +271,7 @@ impl Replica {
             reader: reader.clone(),
             work: fetch_work.clone(),
             to_loop: to_loop.clone(),
+            health: health.clone(),
         };
         let gate = Arc::new(Gate::default());
         let stable = recovered.hard_state;
@@ -279,6 +289,7 @@ impl Replica {
             view: Watch::new(shown),
             last_changed: last_changed.into(),
             last_before: recovered.last,
+            health: health.clone(),
         };
         let settings = Settings {
             id: local.id,
@@ -288,6 +299,7 @@ impl Replica {
             vip_wait_ms: options.vip_wait.as_millis() as u64,
             reserve: log_total,
             needs_agent: options.needs_agent,
+            disk_stall_ms: options.disk_stall.as_millis() as u64,
         };
         let pins = Pins::load(&options.store).map_err(|source| StoreError::Disk {
             what: "reading",
@@ -349,6 +361,7 @@ impl Replica {
                     apply_awaited,
                     view,
                     alive: alive_in_loop,
+                    health,
                 };
                 let _held_until_the_end = lock;
                 Ok(Task {
@@ -395,7 +408,11 @@ impl Replica {
         // The loop is about to end; syncing what it leaves may take its time.
         drop(watchdog);
         let failed = |name| move |_| ReplicaError::Thread(name, std::io::Error::other("it panicked"));
-        let last = task.join().map_err(failed("hf-loop"))?;
+        // A disk that has failed gets nothing more, and nothing on it is called clean.
+        let Some(last) = task.join().map_err(failed("hf-loop"))? else {
+            return Ok(());
+        };
+        self.handle.health.end_waiting();
         let _ = to_log.send(LogWork::End);
         log.join().map_err(failed("hf-log"))?;
         apply.join().map_err(failed("hf-apply"))?;
@@ -411,7 +428,7 @@ impl Replica {
 }
 
 /// The loop has a thread and a runtime of its own: a shared one costs more and stalls longer.
-fn spawn_loop<F>(build: F) -> Result<JoinHandle<u64>, ReplicaError>
+fn spawn_loop<F>(build: F) -> Result<JoinHandle<Option<u64>>, ReplicaError>
 where
     F: FnOnce(mpsc::Receiver<net::NetEvent>, net::ToLoop) -> Result<Task, ReplicaError> + Send + 'static,
 {
@@ -421,7 +438,7 @@ where
             Ok(runtime) => runtime,
             Err(error) => {
                 let _ = ready.send(Err(ReplicaError::Thread("hf-loop", error)));
-                return 0;
+                return None;
             }
         };
         tokio::task::LocalSet::new().block_on(&runtime, async move {
@@ -433,7 +450,7 @@ where
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
-                    0
+                    None
                 }
             }
         })
@@ -533,6 +550,7 @@ fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex
         behind_since_ms: None,
         left_behind: Vec::new(),
         halted: None,
+        disk: None,
         full: false,
         failover: None,
         handover: None,

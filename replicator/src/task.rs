@@ -3,6 +3,7 @@
 //! entries to the apply thread, answers to those who wait.
 
 mod check;
+mod fitness;
 mod publish;
 mod role;
 mod switch;
@@ -10,6 +11,7 @@ mod switch;
 use crate::api::{Failure, Request};
 use crate::clock::{boottime_ms, wall};
 use crate::core::{Core, Output};
+use crate::disk_health::{DiskHealth, DiskTrouble};
 use crate::gate::Gate;
 use crate::gather::Gather;
 use crate::handle::{AgentFacts, Command};
@@ -25,7 +27,6 @@ use crate::unapplied::Unapplied;
 use crate::view::{Failover, PeerView, View};
 use crate::waiting::{Answer, Waiting};
 use crate::wire::PeerMessage;
-use holdfast_proto::stream;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::disk::real::RealDisk;
@@ -65,6 +66,7 @@ pub(crate) struct Channels {
     pub(crate) view: watch::Sender<Arc<View>>,
     /// Counts rounds of the loop, for the watchdog.
     pub(crate) alive: Arc<AtomicU64>,
+    pub(crate) health: Arc<DiskHealth>,
 }
 
 pub(crate) struct Settings {
@@ -78,6 +80,7 @@ pub(crate) struct Settings {
     pub(crate) reserve: u64,
     /// vip-agent is expected: until it reports, this node isn't eligible.
     pub(crate) needs_agent: bool,
+    pub(crate) disk_stall_ms: u64,
 }
 
 pub(crate) struct Task {
@@ -105,6 +108,12 @@ pub(crate) struct State {
     held_requests: VecDeque<Request>,
     peers: BTreeMap<u64, PeerView>,
     halted: Option<String>,
+    /// The disk has failed: nothing is read from the peers, nothing said to them.
+    out: bool,
+    disk: Option<DiskTrouble>,
+    disk_well_at_ms: u64,
+    /// Not before, the role is given away again by itself.
+    leave_again_ms: u64,
     failover: Option<Failover>,
     vip_not_before_ms: u64,
     checks: HashMap<u64, mpsc::UnboundedSender<(u64, Part)>>,
@@ -129,8 +138,8 @@ impl Task {
         self.state.role.unwrap_or(Role::None)
     }
 
-    /// Until `Command::Stop`.
-    pub(crate) async fn run(mut self) -> u64 {
+    /// Until `Command::Stop`. Gives the log's last index, unless this node's disk has failed.
+    pub(crate) async fn run(mut self) -> Option<u64> {
         let mut ticks = tokio::time::interval(self.settings.tick);
         // Never in bursts: a follower would answer a heartbeat and then time out within a millisecond.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -150,15 +159,21 @@ impl Task {
                 self.flush();
             }
         }
+        if self.state.out {
+            return None;
+        }
         self.end_role();
         self.flush();
         let _ = self.channels.log.send(LogWork::Persist(self.gather.rest()));
         self.hand_to_apply(true);
-        self.core.last()
+        Some(self.core.last())
     }
 
     /// When something that was held back must go on.
     fn left_ms(&self, now: u64) -> Option<u64> {
+        if self.state.out {
+            return None;
+        }
         let both = [self.gather.left_ms(now), self.unapplied.left_ms(now)];
         both.into_iter().flatten().min()
     }
@@ -183,11 +198,16 @@ impl Task {
     fn tick(&mut self) {
         let now = boottime_ms();
         self.state.ticks += 1;
+        if self.state.out {
+            return self.tick_out();
+        }
         self.channels.alive.store(self.state.ticks, Ordering::Relaxed);
         if self.state.ticks % 10 == 1 {
             self.look_at_space();
         }
-        self.core.eligible = self.eligible();
+        self.look_at_disk(now);
+        // To a node that has just started nobody can hand the role over.
+        self.core.eligible = self.eligible() && self.core.has_settled();
         self.state.checks.retain(|_, waiting| !waiting.is_closed());
         self.core.tell_commits(!self.state.checks.is_empty());
         self.core.tick(now);
@@ -202,7 +222,7 @@ impl Task {
             }
         }
         self.state.held_requests = kept;
-        self.leave_if_ineligible();
+        self.leave_if_unfit(now);
     }
 
     fn look_at_space(&mut self) {
@@ -222,36 +242,6 @@ impl Task {
         }
     }
 
-    fn eligible(&self) -> bool {
-        let agent = if self.settings.needs_agent {
-            self.state.agent.connected && self.state.agent.eligible
-        } else {
-            true
-        };
-        agent && self.state.halted.is_none() && (self.state.space.total == 0 || self.core.store_free > 0)
-    }
-
-    /// A leader that may not serve gives the leadership to a standby that may.
-    fn leave_if_ineligible(&mut self) {
-        let idle = matches!(self.role(), Role::None | Role::Promoting { .. });
-        if self.eligible() || !self.core.is_leader() || self.core.is_transferring() || !idle {
-            return;
-        }
-        if let Some(to) = self.best_standby() {
-            let handover = stream::Handover {
-                term: self.core.term(),
-                vip_released: false,
-                reason: "not eligible".into(),
-            };
-            let send = self.core.transfer(to, &handover);
-            self.send_all(send);
-            if let Role::Promoting { term } = self.role() {
-                self.state.role = Some(Role::Lost { term });
-                self.end_role();
-            }
-        }
-    }
-
     /// The eligible peer that is most up to date.
     fn best_standby(&self) -> Option<u64> {
         let now = boottime_ms();
@@ -267,6 +257,8 @@ impl Task {
 
     fn thread(&mut self, event: ThreadEvent) {
         match event {
+            // Written before the disk failed, and said too late.
+            ThreadEvent::Persisted(_) if self.state.out => {}
             ThreadEvent::Persisted(number) => {
                 let free = self.core.persisted(number);
                 self.send_all(free);
@@ -277,12 +269,10 @@ impl Task {
                 }
             }
             ThreadEvent::Halted(why) => {
-                tracing::error!(
-                    why,
-                    "an entry can't be applied; this node halts and stays reachable for status"
-                );
-                self.state.halted = Some(why);
+                tracing::error!(why, "this node can't serve; it still keeps the log");
+                self.state.halted.get_or_insert(why);
             }
+            ThreadEvent::Failed(why) => self.fail(why),
             ThreadEvent::Fetched(wanted, Ok(entries)) => self.core.fetched(wanted, entries),
             ThreadEvent::Fetched(wanted, Err(error)) => {
                 if self.state.ticks >= self.state.fetch_complaint + COMPLAIN_EVERY {
@@ -303,7 +293,7 @@ impl Task {
         let now = boottime_ms();
         match event {
             NetEvent::Message { from, message } => {
-                if self.pins.is_strange(from) {
+                if self.state.out || self.pins.is_strange(from) {
                     return;
                 }
                 match message {
@@ -374,7 +364,7 @@ impl Task {
                 }
             }
             Command::Agent(facts) => self.agent(facts),
-            Command::HandOver { to, outcome } => self.begin_handover(to, outcome),
+            Command::HandOver { to, outcome } => self.begin_handover(to, "planned".into(), outcome),
             Command::Check { part, parts, index } => {
                 let _ = index.send(self.begin_check(part, parts));
             }
@@ -449,6 +439,9 @@ impl Task {
     // ---- output -------------------------------------------------------------------------------------
 
     fn flush(&mut self) {
+        if self.state.out {
+            return;
+        }
         let now = boottime_ms();
         let applied = self.store.applied();
         if applied.0 > self.core.applied {
@@ -484,6 +477,9 @@ impl Task {
     /// whether it has just gone on. Otherwise its progress is seen whenever the loop turns: a wake-up for each entry would
     /// cost more than the entry.
     fn must_look_again(&mut self) -> bool {
+        if self.state.out {
+            return false;
+        }
         let waits = self.sequencer.is_full() || (self.core.is_leader() && !self.core.has_applied_own_term());
         self.hand_to_apply(waits);
         self.channels.apply_awaited.store(waits, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! What the loop shows to everyone else: status, vip-agent's facts, the mount's owner. A plain snapshot.
 
+use crate::disk_health::DiskTrouble;
 use crate::roles::Role;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub struct View {
     /// Peers that fell behind the retained log.
     pub left_behind: Vec<u64>,
     pub halted: Option<String>,
+    pub disk: Option<DiskTrouble>,
     pub full: bool,
     pub failover: Option<Failover>,
     pub handover: Option<String>,
@@ -67,7 +69,8 @@ pub struct Failover {
     pub units_ms: u64,
     pub first_write_ms: u64,
     pub from: Option<u64>,
-    pub planned: bool,
+    /// Why the former active node gave the role away, in its words; `planned` if it was told to.
+    pub given_away: Option<String>,
 }
 
 /// The loop's latest snapshot, to be looked at and waited for. It never lends the channel's own guard: a

@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use holdfast_proto::control::{AgentReport, Notice};
 use holdfast_replicator::clock::unix_ms;
+use holdfast_replicator::disk_health::Fault;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
 
@@ -30,7 +31,27 @@ pub(super) fn of(
 ) -> Vec<Notice> {
     let mut found = Vec::new();
     if let Some(why) = &view.halted {
-        found.push(notice(format!("applying the log stopped: {why}"), "This node serves nothing until it is repaired: save its log output, mend its disk, restart it; if that doesn't help, see `A new replica` in the runbook.", 0, true));
+        found.push(notice(format!("stopped by itself: {why}"), "This node serves nothing until it is repaired: save its log output, mend its disk, restart the daemon; if that doesn't help, see `A new replica` in the runbook. The two others go on.", 0, true));
+    }
+    if let Some(trouble) = &view.disk {
+        let advice = match trouble.fault {
+            Fault::Unreadable(_) => {
+                "It doesn't take the active role until its daemon is started anew: look at the disk first (kernel log, `smartctl`)."
+            }
+            Fault::Full => {
+                "The others don't wait for it. Enlarge the volume that holds its store, or remove what else lies there: it goes on by itself. While it waits it keeps the log; when that is full, too, it falls behind."
+            }
+            Fault::Mending => "It can take the active role again after half a minute without trouble.",
+            Fault::Stalled | Fault::Slow(_) => {
+                "The others don't wait for it. If it is active, it gives the role away by itself; look at the disk (kernel log, `smartctl`) and at what else uses it."
+            }
+        };
+        found.push(notice(
+            trouble.fault.to_string(),
+            advice,
+            unix_ms().saturating_sub(trouble.for_ms),
+            trouble.fault != Fault::Mending,
+        ));
     }
     if let Some((why, since)) = mount_fault {
         found.push(notice(
@@ -149,7 +170,8 @@ pub(super) fn cannot_take_over(
         _ => {}
     }
     because.extend(mount_fault.map(|(why, _)| format!("the mount failed: {why}")));
-    because.extend(view.halted.as_ref().map(|_| "applying the log stopped".into()));
+    because.extend(view.halted.as_ref().map(|_| "it stopped by itself".into()));
+    because.extend(view.disk.as_ref().map(|trouble| trouble.fault.to_string()));
     if view.forgetful {
         because.push("it is catching up after a stop without a clean end".into());
     }

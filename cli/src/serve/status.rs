@@ -105,10 +105,10 @@ fn failover_of(shared: &Shared, moments: &view::Failover, now: u64) -> Failover 
         vip_ms: since(moments.vip_ms),
         units_ms: since(moments.units_ms),
         first_write_ms: since(moments.first_write_ms),
-        reason: if moments.planned {
-            format!("planned, from {from}")
-        } else {
-            "the former active node was not heard".into()
+        reason: match moments.given_away.as_deref() {
+            Some("planned") => format!("planned, from {from}"),
+            Some(why) => format!("{from} gave the role away: {why}"),
+            None => "the former active node was not heard".into(),
         },
         from,
     }
@@ -192,6 +192,7 @@ fn why(nodes: &[PeerView], active: Option<&NodeStatus>) -> String {
         Some(active) => {
             let how = match &active.last_failover {
                 Some(failover) if failover.reason.starts_with("planned") => format!("took over as {}", failover.reason),
+                Some(failover) if !failover.from.is_empty() => format!("took over, for {},", failover.reason),
                 _ => "was elected with the most complete log".into(),
             };
             format!("{} {how} in term {} and holds the lease", active.name, active.term)

@@ -1,5 +1,6 @@
-use crate::fixture::{Fixture, errno};
-use holdfast_replicator::api::Wait;
+use crate::fixture::{Fixture, errno, eventually};
+use holdfast_replicator::api::{Failure, Wait};
+use holdfast_storage::op::Refusal;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 use std::fs::{self, File, OpenOptions};
@@ -205,4 +206,73 @@ fn the_far_end_of_a_file_can_be_written() {
     assert_eq!((&part, file.metadata().unwrap().len()), (b"far", far + 3));
     // Beyond what can be stored, though the kernel would still address it.
     assert_eq!(errno(file.write_at(b"xy", i64::MAX as u64 - 4000)), libc::EFBIG);
+}
+
+/// A page of a shared mapping, ended at its drop.
+struct Page(*mut std::ffi::c_void);
+
+impl Page {
+    fn of(file: &File) -> Self {
+        // SAFETY: a new mapping at an address of the kernel's choice, used only through this value.
+        let at = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                4096,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        };
+        Self(at.unwrap())
+    }
+
+    fn store(&self, byte: u8) {
+        // SAFETY: the mapping is there as long as this value.
+        unsafe { self.0.cast::<u8>().write_volatile(byte) }
+    }
+
+    fn sync(&self) -> rustix::io::Result<()> {
+        // SAFETY: as above.
+        unsafe { msync(self.0, 4096, MsyncFlags::SYNC) }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses the mapping after this.
+        let _gone = unsafe { munmap(self.0, 4096) };
+    }
+}
+
+#[test]
+fn no_fsync_says_yes_to_what_could_not_be_written_back() {
+    const NO_ROOM: Failure = Failure::Refused(Refusal::NoSpace);
+    let fs = Fixture::new();
+    let path = fs.path("mapped");
+    fs::write(&path, [1; 4096]).unwrap();
+    let file = read_write(&path);
+    let page = Page::of(&file);
+    page.store(2);
+    fs.backend.fail_next(NO_ROOM);
+    page.sync().unwrap_err();
+    for _again in 0..3 {
+        // The kernel's own word comes first, once or more often for each open file.
+        file.sync_all().unwrap_err();
+        read_write(&path).sync_data().unwrap_err();
+        page.sync().unwrap_err();
+    }
+    // Everyone has closed it, and was told: whoever comes now starts with what is stored.
+    drop((page, file));
+    eventually("a file that nobody has open starts afresh", || {
+        read_write(&path).sync_all().is_ok()
+    });
+    // Nobody has asked: whoever asks first is told, as PostgreSQL's checkpointer does for what others wrote.
+    let file = read_write(&path);
+    let page = Page::of(&file);
+    page.store(3);
+    fs.backend.fail_next(NO_ROOM);
+    drop((page, file));
+    read_write(&path).sync_all().unwrap_err();
+    eventually("it was told", || read_write(&path).sync_all().is_ok());
 }

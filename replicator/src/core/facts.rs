@@ -36,6 +36,10 @@ impl<O: OldEntries> Core<O> {
     pub fn is_transferring(&self) -> bool {
         self.transfer.is_some()
     }
+    /// An election timeout has passed since the start: whom this node followed before has no lease any more.
+    pub fn has_settled(&self) -> bool {
+        self.ticks > u64::from(self.config.election_ticks)
+    }
     pub fn is_forgetful(&self) -> bool {
         self.forgetful.is_some()
     }

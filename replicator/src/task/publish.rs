@@ -22,7 +22,7 @@ impl Task {
         let changed = {
             let shown = self.channels.view.borrow();
             shown.role != role
-                || shown.leader != self.core.leader()
+                || (shown.leader != self.core.leader() && !self.state.out)
                 || shown.lease_until_ms != self.gate.lease_until_ms()
                 || shown.handover.is_some() != self.state.handover.is_some()
                 || now >= shown.at_ms + 50
@@ -52,8 +52,9 @@ impl Task {
             at_ms: now,
             role,
             term: self.core.term(),
-            leader: self.core.leader(),
-            candidate: self.core.leader().is_none(),
+            // Who leads the others isn't known to a node that doesn't listen.
+            leader: self.core.leader().filter(|_| !self.state.out),
+            candidate: self.core.leader().is_none() || self.state.out,
             sequenced: self.core.last(),
             durable: self.core.durable(),
             committed: self.core.committed(),
@@ -69,6 +70,7 @@ impl Task {
             behind_since_ms: self.state.behind_since_ms,
             left_behind: self.core.left_behind(),
             halted: self.state.halted.clone(),
+            disk: self.state.disk.clone(),
             full: self.sequencer.full,
             failover: self.state.failover.clone(),
             handover: self

@@ -75,7 +75,7 @@ impl Task {
             detected_ms: self.core.campaign_ms,
             lease_ms: now,
             from: planned.as_ref().map(|(id, _)| *id),
-            planned: planned.is_some(),
+            given_away: planned.as_ref().map(|(_, handover)| handover.reason.clone()),
             ..Failover::default()
         });
         self.sequencer.end();

@@ -8,7 +8,13 @@ use holdfast_proto::stream;
 use tokio::sync::oneshot;
 
 impl Task {
-    pub(super) fn begin_handover(&mut self, to: Option<String>, outcome: oneshot::Sender<Result<String, String>>) {
+    /// `reason`: for those who ask later why the role moved.
+    pub(super) fn begin_handover(
+        &mut self,
+        to: Option<String>,
+        reason: String,
+        outcome: oneshot::Sender<Result<String, String>>,
+    ) {
         match self.check_handover(to) {
             Err(why) => {
                 let _ = outcome.send(Err(why));
@@ -22,6 +28,7 @@ impl Task {
                     step: Step::Releasing,
                     since_ms: boottime_ms(),
                     vip_released: false,
+                    reason,
                     outcome: Some(outcome),
                 });
             }
@@ -86,7 +93,7 @@ impl Task {
                     let message = stream::Handover {
                         term: handover.term,
                         vip_released: handover.vip_released,
-                        reason: "planned".into(),
+                        reason: handover.reason.clone(),
                     };
                     handover.step = Step::Transferring;
                     handover.since_ms = now;

@@ -1,6 +1,7 @@
 //! Applies what is committed. When it falls behind, entries are read back from the log instead of being kept in memory.
 
 use super::{ThreadEvent, ToLoop};
+use crate::disk_health::{DiskHealth, Work};
 use holdfast_storage::RealStore;
 use holdfast_storage::apply::{Applier, Committed};
 use holdfast_storage::disk::real::RealDisk;
@@ -32,6 +33,9 @@ pub(crate) struct ApplyThread {
     pub(crate) queued: Arc<AtomicU64>,
     /// The loop wants to be woken; otherwise it looks by itself whenever it turns.
     pub(crate) awaited: Arc<AtomicBool>,
+    pub(crate) health: Arc<DiskHealth>,
+    /// Below so many free bytes nothing is applied: a metadata store that runs out of room has to be opened anew.
+    pub(crate) floor: u64,
 }
 
 impl ApplyThread {
@@ -43,7 +47,8 @@ impl ApplyThread {
                 ApplyWork::UpTo(index) => self.up_to(index),
             };
             if let Err(error) = done {
-                let _ = self.to_loop.send(ThreadEvent::Halted(chain(&error)));
+                let why = format!("an entry of the log can't be carried out: {}", chain(&error));
+                let _ = self.to_loop.send(ThreadEvent::Halted(why));
                 return;
             }
         }
@@ -95,7 +100,12 @@ impl ApplyThread {
     }
 
     fn batch(&mut self, entries: &[Committed]) -> Result<(), StoreError> {
-        let parts = self.applier.apply(entries)?;
+        // A disk that doesn't tell its room says what is wrong with the next write.
+        let has_room = || self.store.space().map_or(true, |space| space.free >= self.floor);
+        if !self.health.wait_for_room(has_room) {
+            return Err(StoreError::NoRoom);
+        }
+        let parts = self.health.watch(Work::Apply, || self.applier.apply(entries))?;
         // Either this sees that the loop waits, or the loop, which looks after it has said so, sees what is applied.
         fence(Ordering::SeqCst);
         if !parts.is_empty() || self.awaited.load(Ordering::Relaxed) {

@@ -1,7 +1,8 @@
 //! Publishes checkpoints: when half of the log is in use, after a while of quiet work, or when asked.
 
-use super::die;
 use super::log::LogWork;
+use super::{ThreadEvent, ToLoop};
+use holdfast_storage::error::chain;
 use holdfast_storage::{RealStore, checkpoint};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,12 +18,13 @@ pub(crate) struct CheckpointThread {
     pub(crate) store: Arc<RealStore>,
     pub(crate) asked: Receiver<()>,
     pub(crate) log: Sender<LogWork>,
+    pub(crate) to_loop: ToLoop,
     pub(crate) log_used: Arc<AtomicU64>,
     pub(crate) log_total: u64,
 }
 
 impl CheckpointThread {
-    /// Until the asking side hangs up.
+    /// Until the asking side hangs up, or a checkpoint fails.
     pub(crate) fn run(self) {
         let mut looks = 0;
         let mut used_then = 0;
@@ -47,7 +49,13 @@ impl CheckpointThread {
                     let _ = self.log.send(LogWork::Trim(index));
                     used_then = self.log_used.load(Ordering::Relaxed);
                 }
-                Err(error) => die("a checkpoint failed", &error),
+                // The kernel may have dropped what it couldn't write, and won't say so again: only redo from the last
+                // checkpoint, at the next start, makes the files right.
+                Err(error) => {
+                    let why = format!("a checkpoint failed: {}", chain(&error));
+                    let _ = self.to_loop.send(ThreadEvent::Failed(why));
+                    return;
+                }
             }
         }
     }

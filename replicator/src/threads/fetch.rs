@@ -2,6 +2,7 @@
 
 use super::{ThreadEvent, ToLoop};
 use crate::api::Request;
+use crate::disk_health::DiskHealth;
 use crate::memory_log::{self, Wanted};
 use crossbeam_channel::Receiver;
 use holdfast_storage::RealStore;
@@ -21,6 +22,7 @@ pub(crate) struct FetchThread {
     pub(crate) reader: LogReader<RealDisk>,
     pub(crate) work: Receiver<FetchWork>,
     pub(crate) to_loop: ToLoop,
+    pub(crate) health: Arc<DiskHealth>,
 }
 
 impl FetchThread {
@@ -31,7 +33,10 @@ impl FetchThread {
                 FetchWork::Keys(request, keys) => {
                     match keys.iter().try_for_each(|key| self.store.value(key).map(|_| ())) {
                         Ok(()) => ThreadEvent::Warmed(request),
-                        Err(error) => ThreadEvent::CouldNotWarm(request, chain(&error)),
+                        Err(error) => {
+                            self.health.read_failed(&error);
+                            ThreadEvent::CouldNotWarm(request, chain(&error))
+                        }
                     }
                 }
                 FetchWork::Entries(wanted) => {

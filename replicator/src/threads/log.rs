@@ -1,8 +1,10 @@
 //! Writes and syncs the log. While one sync is in flight what comes next gathers into the next batch.
 
-use super::{ThreadEvent, ToLoop, die};
+use super::{ThreadEvent, ToLoop};
 use crate::core::Persist;
+use crate::disk_health::{DiskHealth, Work};
 use holdfast_storage::disk::real::RealDisk;
+use holdfast_storage::error::chain;
 use holdfast_storage::log::{HardState, Log, LogEntry, LogError};
 use holdfast_storage::types::LogIndex;
 use std::collections::VecDeque;
@@ -30,6 +32,7 @@ pub(crate) struct LogThread {
     pub(crate) need_checkpoint: SyncSender<()>,
     /// Bytes of the log in use, for whoever paces checkpoints.
     pub(crate) used: Arc<AtomicU64>,
+    pub(crate) health: Arc<DiskHealth>,
     pub(crate) ended: bool,
 }
 
@@ -61,18 +64,26 @@ impl Batch {
 }
 
 impl LogThread {
-    /// Until it is told the end; then everything that was handed in is stable.
+    /// Until it is told the end; then everything that was handed in is stable. Or until the log can't be written.
     pub(crate) fn run(mut self) {
+        if let Err(error) = self.write_all() {
+            // Nothing more is written, so nothing more is ever called stable. The peers are the recovery.
+            let why = format!("writing the log failed: {}", chain(&error));
+            let _ = self.to_loop.send(ThreadEvent::Failed(why));
+        }
+    }
+
+    fn write_all(&mut self) -> Result<(), LogError> {
         // What arrived and isn't in a batch yet.
         let mut waiting = VecDeque::new();
         loop {
             if waiting.is_empty() {
                 if self.ended {
-                    return;
+                    return Ok(());
                 }
                 match self.work.recv() {
                     Ok(work) => self.take(work, &mut waiting),
-                    Err(_) => return,
+                    Err(_) => return Ok(()),
                 }
             }
             while let Ok(work) = self.work.try_recv() {
@@ -86,7 +97,7 @@ impl LogThread {
                 }
             }
             if batch.number > 0 {
-                self.write(&batch, &mut waiting);
+                self.write(&batch, &mut waiting)?;
                 // While stopping nobody listens any more; the log is written to its end all the same.
                 let _ = self.to_loop.send(ThreadEvent::Persisted(batch.number));
             }
@@ -102,19 +113,20 @@ impl LogThread {
         }
     }
 
-    fn write(&mut self, batch: &Batch, waiting: &mut VecDeque<Persist>) {
+    fn write(&mut self, batch: &Batch, waiting: &mut VecDeque<Persist>) -> Result<(), LogError> {
         loop {
-            match self.log.append(batch.hard_state, &batch.entries) {
-                Ok(_synced) => return,
+            let append = || self.log.append(batch.hard_state, &batch.entries);
+            match self.health.watch(Work::Log, append) {
+                Ok(_synced) => return Ok(()),
                 // Nothing was written. Back-pressure: acknowledgements stop until a checkpoint has made room.
                 Err(LogError::Full) => {
                     let _ = self.need_checkpoint.try_send(());
                     match self.work.recv() {
                         Ok(work) => self.take(work, waiting),
-                        Err(_) => die("the log is full while stopping", &LogError::Full),
+                        Err(_) => return Err(LogError::Full),
                     }
                 }
-                Err(error) => die("writing the log failed", &error),
+                Err(error) => return Err(error),
             }
         }
     }

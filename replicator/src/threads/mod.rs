@@ -17,8 +17,10 @@ pub(crate) enum ThreadEvent {
     Persisted(u64),
     /// Something was applied; with what checks among it have found.
     Applied(Vec<Part>),
-    /// An entry couldn't be applied: this node halts with status alive.
+    /// An entry couldn't be applied: this node goes on as a voter that keeps the log.
     Halted(String),
+    /// The disk refused what it mustn't: nothing that this node says about its disk is true any more.
+    Failed(String),
     Fetched(Wanted, Result<Vec<Entry>, String>),
     /// What this request needed is in memory now.
     Warmed(Request),
@@ -35,13 +37,4 @@ pub(crate) fn spawn(
         .name(name.into())
         .spawn(run)
         .map_err(|error| ReplicaError::Thread(name, error))
-}
-
-/// A failure after which nothing on this machine's disk can be trusted to be as we believe: the peers are the recovery.
-pub(crate) fn die(what: &str, error: &dyn std::error::Error) -> ! {
-    tracing::error!(
-        error = holdfast_storage::error::chain(error),
-        "{what}; stopping at once, the other nodes go on"
-    );
-    std::process::abort();
 }

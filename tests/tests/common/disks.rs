@@ -1,6 +1,7 @@
 //! Disks of the nodes' own: loop devices over image files, which can be frozen, copied at any moment, or full.
 
 use std::fs::{self, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,8 +77,32 @@ impl Disk {
 
     /// Holds all writing to this disk, syncs included, until the guard ends.
     pub(crate) fn freeze(&self) -> Frozen {
-        command(&["fsfreeze", "--freeze", text(&self.point)]);
-        Frozen(self.point.clone())
+        self.freezer().freeze()
+    }
+
+    pub(crate) fn freezer(&self) -> Freezer {
+        Freezer(self.point.clone())
+    }
+
+    /// From now on every access to this disk is an I/O error, until it is mounted again.
+    pub(crate) fn fail(&self) {
+        /// EXT4_IOC_SHUTDOWN: at once, without writing anything more.
+        const SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
+        let no_flush: u32 = 2;
+        let root = fs::File::open(&self.point).unwrap();
+        // SAFETY: the request reads one u32 behind the pointer, which lives as long as the call.
+        let done = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &raw const no_flush) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// Can freeze a disk from another thread.
+pub(crate) struct Freezer(PathBuf);
+
+impl Freezer {
+    pub(crate) fn freeze(&self) -> Frozen {
+        command(&["fsfreeze", "--freeze", text(&self.0)]);
+        Frozen(self.0.clone())
     }
 }
 
@@ -117,6 +142,13 @@ impl Disks {
     pub(crate) fn of(&self, node: &str) -> &Disk {
         let at = NODES.iter().position(|name| *name == node).expect("a node of the lab");
         &self.of_nodes[at]
+    }
+
+    /// Mounts a node's disk again, as after a loose cable.
+    pub(crate) fn again(&mut self, node: &str) {
+        let at = NODES.iter().position(|name| *name == node).expect("a node of the lab");
+        let image = self.of_nodes[at].image().to_owned();
+        self.of_nodes[at].swap(image);
     }
 
     /// Options of a lab whose stores lie on these disks.

@@ -1,0 +1,132 @@
+//! Whether this node is fit to be active. If it isn't, it gives the role away to one that is; if its disk has
+//! failed, it takes no part in anything any more and stays reachable for status.
+
+use super::{State, Task};
+use crate::clock::boottime_ms;
+use crate::disk_health::{DiskTrouble, Fault};
+use crate::roles::Role;
+use holdfast_proto::stream;
+use tokio::sync::oneshot;
+
+/// A disk that was in trouble is trusted again after so long without.
+const MENDING_MS: u64 = 30_000;
+/// Between two attempts to give the role away.
+const LEAVE_AGAIN_MS: u64 = 30_000;
+
+impl State {
+    /// Why this node can't do an active node's work, whatever its agent says.
+    fn unwell(&self) -> Option<String> {
+        let disk = self.disk.as_ref().map(|trouble| trouble.fault.to_string());
+        self.halted.clone().or(disk)
+    }
+}
+
+impl Task {
+    pub(super) fn eligible(&self) -> bool {
+        let agent = if self.settings.needs_agent {
+            self.state.agent.connected && self.state.agent.eligible
+        } else {
+            true
+        };
+        let room = self.state.space.total == 0 || self.core.store_free > 0;
+        agent && room && self.state.unwell().is_none()
+    }
+
+    pub(super) fn look_at_disk(&mut self, now: u64) {
+        self.channels
+            .health
+            .tick(self.state.ticks * self.settings.tick.as_millis() as u64);
+        let found = self.channels.health.trouble(self.settings.disk_stall_ms);
+        let known = self.state.disk.as_ref().map(|trouble| &trouble.fault);
+        if let Some(trouble) = &found {
+            if known.map(std::mem::discriminant) != Some(std::mem::discriminant(&trouble.fault)) {
+                tracing::warn!("{}", trouble.fault);
+            }
+            self.state.disk_well_at_ms = now + MENDING_MS;
+        }
+        let mending = || {
+            (now < self.state.disk_well_at_ms).then(|| DiskTrouble {
+                for_ms: now + MENDING_MS - self.state.disk_well_at_ms,
+                fault: Fault::Mending,
+            })
+        };
+        self.state.disk = found.or_else(mending);
+    }
+
+    /// A leader that may not serve gives the leadership to a standby that may.
+    pub(super) fn leave_if_unfit(&mut self, now: u64) {
+        match self.role() {
+            Role::Active { .. } => self.leave_if_unwell(now),
+            Role::None | Role::Promoting { .. } => self.leave_if_ineligible(),
+            _ => {}
+        }
+    }
+
+    /// What serves goes on where it is when only its agent objects: an operator decides. A disk in trouble would soon hold
+    /// up every request.
+    fn leave_if_unwell(&mut self, now: u64) {
+        let Some(why) = self.state.unwell() else { return };
+        if self.state.handover.is_some() || now < self.state.leave_again_ms || self.best_standby().is_none() {
+            return;
+        }
+        self.state.leave_again_ms = now + LEAVE_AGAIN_MS;
+        tracing::warn!(why, "this node isn't fit to be active");
+        let (outcome, _nobody_asked) = oneshot::channel();
+        self.begin_handover(None, why, outcome);
+    }
+
+    fn leave_if_ineligible(&mut self) {
+        if self.eligible() || !self.core.is_leader() || self.core.is_transferring() {
+            return;
+        }
+        if let Some(to) = self.best_standby() {
+            let why = self.state.unwell().unwrap_or_else(|| "it could not serve".into());
+            self.transfer(to, why);
+            if let Role::Promoting { term } = self.role() {
+                self.state.role = Some(Role::Lost { term });
+                self.end_role();
+            }
+        }
+    }
+
+    fn transfer(&mut self, to: u64, reason: String) {
+        let handover = stream::Handover {
+            term: self.core.term(),
+            vip_released: false,
+            reason,
+        };
+        let send = self.core.transfer(to, &handover);
+        self.send_all(send);
+    }
+
+    /// The disk has refused what it mustn't. From here on this node says nothing to its peers: to them it is dead, and what
+    /// it promised before is all that it ever promises.
+    pub(super) fn fail(&mut self, why: String) {
+        if self.state.out {
+            return;
+        }
+        tracing::error!(why, "this node takes no part any more; the other nodes go on");
+        if self.core.is_leader()
+            && let Some(to) = self.best_standby()
+        {
+            // Spares the others the time that it takes to miss this node.
+            self.transfer(to, why.clone());
+            let last_words = self.core.output().send;
+            self.send_all(last_words);
+        }
+        self.state.out = true;
+        self.state.halted = Some(why);
+        self.gate.set_lease(0);
+        let term = self.role().term();
+        self.state.role = Some(if term > 0 { Role::Lost { term } } else { Role::None });
+        self.end_role();
+    }
+
+    /// What is left of a round for a node whose disk has failed.
+    pub(super) fn tick_out(&mut self) {
+        self.channels
+            .alive
+            .store(self.state.ticks, std::sync::atomic::Ordering::Relaxed);
+        self.publish(boottime_ms());
+    }
+}

@@ -1,0 +1,236 @@
+//! A disk that stops answering, gets slow, fails, can't be read or is full: the node says so and isn't active any more,
+//! nobody waits for it, and nothing acknowledged is lost.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::disks::{Disk, Disks};
+use common::{Appender, PATIENCE, SLACK, assert_records, assert_same, content, lab, ready, seconds, wait_other};
+use common::{write, write_synced};
+use holdfast_tests::clock::{now, pause, wait_for};
+use holdfast_tests::lab::{Lab, Node, cluster_status};
+use rustix::process::Signal;
+
+/// What the cluster says about a node: its role, and every notice.
+fn said_of(lab: &Lab, node: &Node) -> anyhow::Result<(String, String)> {
+    let view = lab.status()?;
+    let entry = cluster_status::entry(&view, node.name());
+    Ok((entry["role"].as_str().unwrap_or_default().to_owned(), entry.to_string()))
+}
+
+fn wait_said(lab: &Lab, node: &Node, words: &str) -> String {
+    let role = wait_for(&format!("{} to say {words:?}", node.name()), PATIENCE, || {
+        let (role, said) = said_of(lab, node)?;
+        Ok(said.contains(words).then_some(role))
+    });
+    role.unwrap_or_else(|error| panic!("{error:#}\n{:?}\n{}", said_of(lab, node), lab.log_tails(30)))
+}
+
+/// Writes and syncs with no call longer than a healthy cluster takes.
+fn assert_nobody_waits(active: &Node, tag: &str) {
+    for number in 0..30 {
+        let began = now();
+        write_synced(active.mnt().join(format!("{tag}-{number}")), vec![7; 20_000])
+            .within(PATIENCE)
+            .unwrap()
+            .unwrap();
+        assert!(
+            began.elapsed() < Duration::from_millis(900),
+            "{tag}: {:?}",
+            began.elapsed()
+        );
+    }
+}
+
+/// Records written and synced while `break_disk` takes the active node's disk away are all on the next active node.
+fn assert_role_moves<T>(lab: &Lab, break_disk: impl FnOnce(&Node) -> T, why: &str) -> (Node, Node, T) {
+    let old = ready(lab);
+    let records = |node: &Node| node.mnt().join("records");
+    let appender = Appender::start(records(&old), true);
+    appender.wait_for(30);
+    let broken = break_disk(&old);
+    let new = wait_other(lab, &old);
+    let (acknowledged, _error) = appender.finish();
+    assert_records(&records(&new), acknowledged);
+    wait_said(lab, &old, why);
+    (old, new, broken)
+}
+
+#[test]
+fn an_active_node_gives_the_role_away_when_its_disk_stops_answering() {
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options());
+    let began = now();
+    let (old, new, frozen) = assert_role_moves(&lab, |old| disks.of(old.name()).freeze(), "its disk doesn't answer");
+    assert!(began.elapsed() < seconds(20) + SLACK, "it took {:?}", began.elapsed());
+    let view = lab.status().unwrap();
+    assert!(
+        view.to_string()
+            .contains(&format!("{} gave the role away: its disk doesn't answer", old.name())),
+        "{view:#}"
+    );
+    // As a standby it delays nobody.
+    assert_nobody_waits(&new, "stalled-standby");
+    drop(frozen);
+    assert_same(&lab);
+    wait_said(&lab, &old, "was in trouble until a moment ago");
+}
+
+#[test]
+fn a_slow_disk_moves_the_role_and_a_slow_standby_delays_nobody() {
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options());
+    let slow = |node: &Node| Slow::start(disks.of(node.name()));
+    let (old, new, slow) = assert_role_moves(&lab, slow, "its disk is slow");
+    assert_nobody_waits(&new, "slow-standby");
+    drop(slow);
+    drop(old);
+    assert_same(&lab);
+}
+
+/// A disk that writes only for a moment three times a second.
+struct Slow {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Slow {
+    fn start(disk: &Disk) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (until, freezer) = (Arc::clone(&stop), disk.freezer());
+        let thread = thread::spawn(move || {
+            while !until.load(Ordering::SeqCst) {
+                let frozen = freezer.freeze();
+                pause(Duration::from_millis(350));
+                drop(frozen);
+                pause(Duration::from_millis(5));
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        drop(self.thread.take().map(thread::JoinHandle::join));
+    }
+}
+
+#[test]
+fn a_node_whose_disk_fails_stops_by_itself_and_says_why() {
+    let mut disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options());
+    let fail = |node: &Node| disks.of(node.name()).fail();
+    let (old, new, ()) = assert_role_moves(&lab, fail, "Input/output error");
+    let (role, _) = said_of(&lab, &old).unwrap();
+    assert_eq!(role, "halted");
+    assert!(old.daemon("holdfast").is_some(), "it stays, to be asked");
+    assert_nobody_waits(&new, "failed");
+    // The disk was only loose.
+    old.kill().unwrap();
+    disks.again(old.name());
+    assert_same(&lab);
+    // And on a standby.
+    let standby = lab.others(new.name())[0].clone();
+    disks.of(standby.name()).fail();
+    assert_nobody_waits(&new, "failed-standby");
+    assert_eq!(wait_said(&lab, &standby, "Input/output error"), "halted");
+    assert_eq!(lab.wait_active(PATIENCE).unwrap(), new.name());
+    standby.kill().unwrap();
+    disks.again(standby.name());
+    assert_same(&lab);
+}
+
+#[test]
+fn an_active_node_that_cannot_read_its_disk_gives_the_role_away() {
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options());
+    let first = ready(&lab);
+    write_synced(first.mnt().join("file"), vec![9; 3_000_000])
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    // Neither the daemon nor the kernel of the next active node has it in memory.
+    let second = lab.others(first.name())[0].clone();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    let daemon = second.daemon("holdfast").unwrap().id;
+    daemon.signal(Signal::TERM).unwrap();
+    wait_for("the daemon to end", PATIENCE, || Ok((!daemon.alive()).then_some(()))).unwrap();
+    spoil_largest(&disks.of(second.name()).point().join("store/data"));
+    second.start().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    switch(&lab, &second);
+    let failed = common::read(second.mnt().join("file"))
+        .within(PATIENCE)
+        .expect("a read ends");
+    failed.expect_err("it can't be read there");
+    let next = wait_other(&lab, &second);
+    assert_eq!(content(&next.mnt().join("file")), vec![9; 3_000_000]);
+    wait_said(&lab, &second, "its disk can't be read");
+}
+
+fn switch(lab: &Lab, to: &Node) {
+    wait_for("the switch", PATIENCE, || {
+        let output = lab.exec(to.name(), &["holdfast", "switchover", "--to", to.name()])?;
+        Ok(output.status.success().then_some(()))
+    })
+    .unwrap();
+    assert_eq!(lab.wait_active(PATIENCE).unwrap(), to.name());
+}
+
+fn spoil_largest(folder: &Path) {
+    let folders = fs::read_dir(folder).unwrap().flatten();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.path()).unwrap().flatten());
+    let largest = files.max_by_key(|file| file.metadata().unwrap().len()).expect("a file");
+    // Whoever opens it for reading is refused, as by a disk that can't find the sector.
+    fs::remove_file(largest.path()).unwrap();
+    fs::create_dir(largest.path()).unwrap();
+}
+
+#[test]
+fn a_standby_with_a_smaller_disk_delays_nobody_and_goes_on_when_it_has_room() {
+    let disks = Disks::ext4([1400, 1400, 700]);
+    let ballast = disks.of("n3").point().join("ballast");
+    let lab = lab(disks.options());
+    let active = ready(&lab);
+    let active = if active.name() == "n3" {
+        switch(&lab, lab.node("n1"));
+        lab.node("n1").clone()
+    } else {
+        active
+    };
+    fs::write(&ballast, vec![1; 360 << 20]).unwrap();
+    let small = lab.node("n3").clone();
+    for number in 0..120_u8 {
+        let began = now();
+        write_synced(active.mnt().join(format!("file-{number}")), vec![number; 2_500_000])
+            .within(PATIENCE)
+            .unwrap()
+            .unwrap_or_else(|error| panic!("file {number}: {error}\n{}", lab.log_tails(20)));
+        assert!(began.elapsed() < seconds(5), "file {number} took {:?}", began.elapsed());
+        if said_of(&lab, &small).unwrap().1.contains("applying waits for room") && number > 100 {
+            break;
+        }
+    }
+    wait_said(&lab, &small, "applying waits for room");
+    assert!(small.daemon("holdfast").is_some());
+    assert_nobody_waits(&active, "full-standby");
+    fs::remove_file(&ballast).unwrap();
+    lab.wait_all_up_to_date(PATIENCE)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    write(active.mnt().join("after"), "x")
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    assert_same(&lab);
+}
