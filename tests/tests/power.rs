@@ -2,12 +2,17 @@
 
 mod common;
 
+use std::fs;
 use std::time::Duration;
 
 use common::disks::{Disk, command, folder, in_folder};
-use common::{Appender, PATIENCE, assert_records, assert_same, lab, ready, write};
+use common::replace::{replace, version, version_in};
+use common::{Appender, PATIENCE, assert_records, assert_same, content, lab, ready, write};
 use holdfast_tests::clock::pause;
 use holdfast_tests::lab::LabOptions;
+use rustix::fs::{XattrFlags, lsetxattr};
+
+const CLASSES: [&str; 6] = ["default", "database", "recordings", "logs", "prompts", "durable"];
 
 /// Every disk is an image on an XFS that can copy a file in one moment.
 struct Machine {
@@ -75,6 +80,14 @@ fn what_was_synced_survives_a_power_cut_of_all_three() {
         Appender::start(path("durable-0"), true),
         Appender::start(path("durable-1"), true),
     ];
+    let replaced = CLASSES.map(|class| {
+        let root = path(class);
+        fs::create_dir(&root).unwrap();
+        lsetxattr(&root, "holdfast.class", class.as_bytes(), XattrFlags::empty()).unwrap();
+        fs::write(root.join("file"), version(0)).unwrap();
+        fs::File::open(&root).unwrap().sync_all().unwrap();
+        replace(root)
+    });
     durable[0].wait_for(60);
     pause(Duration::from_millis(rand::random_range(0..1500)));
     let acknowledged: Vec<u64> = durable.iter().map(Appender::acknowledged).collect();
@@ -86,6 +99,9 @@ fn what_was_synced_survives_a_power_cut_of_all_three() {
         appender.finish();
     }
     received.finish();
+    for replaced in replaced {
+        replaced.within(PATIENCE).expect("it ends with its mount");
+    }
     machine.restore(copies);
     for node in lab.nodes() {
         node.start().unwrap();
@@ -95,6 +111,11 @@ fn what_was_synced_survives_a_power_cut_of_all_three() {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(30)));
     for (at, acknowledged) in acknowledged.into_iter().enumerate() {
         assert_records(&lab.node(&active).mnt().join(format!("durable-{at}")), acknowledged);
+    }
+    for class in CLASSES {
+        let found = content(&lab.node(&active).mnt().join(class).join("file"));
+        let number = version_in(&found).unwrap_or_else(|| panic!("{class}: empty, or a mixture of versions"));
+        println!("{class}: version {number}");
     }
     // Records that were only received may be fewer, but what is there is right.
     assert_records(&lab.node(&active).mnt().join("received.records"), 0);

@@ -20,6 +20,7 @@ use apart::apart;
 pub(crate) mod apart;
 pub(crate) mod disks;
 pub(crate) mod nats;
+pub(crate) mod replace;
 pub(crate) mod sampler;
 pub(crate) mod watch;
 
