@@ -4,11 +4,12 @@
 //! working: two others have all that is durable. But the active node's programs read from its disk and fill its memory,
 //! so it gives the role away.
 
+use crate::clock::boottime_ms;
 use holdfast_storage::error::{StoreError, chain};
 use std::fmt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock};
+use std::time::Duration;
 
 /// A write that takes longer is slow.
 const SLOW: Duration = Duration::from_millis(250);
@@ -40,7 +41,8 @@ pub struct DiskHealth {
     /// Since when applying waits for room.
     full_since: AtomicU64,
     /// Nothing waits any more: the process is ending.
-    ending: AtomicBool,
+    ending: Mutex<bool>,
+    ended: Condvar,
     /// The first read that failed, and when.
     unreadable: OnceLock<(String, u64)>,
 }
@@ -104,10 +106,10 @@ impl DiskHealth {
 
     /// Does the work, and watches how long it takes.
     pub(crate) fn watch<T>(&self, work: Work, done: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
+        let began = boottime_ms();
         self.begin(work);
         let result = done();
-        self.end(work, began.elapsed());
+        self.end(work, Duration::from_millis(boottime_ms().saturating_sub(began)));
         result
     }
 
@@ -130,20 +132,24 @@ impl DiskHealth {
     /// Waits until `has_room`; false if the process ends before.
     pub(crate) fn wait_for_room(&self, has_room: impl Fn() -> bool) -> bool {
         while !has_room() {
-            if self.ending.load(Ordering::Relaxed) {
-                return false;
-            }
             let _since = self
                 .full_since
                 .compare_exchange(0, self.running(), Ordering::Relaxed, Ordering::Relaxed);
-            std::thread::sleep(LOOK_FOR_ROOM_EVERY);
+            let ending = self.ending.lock().expect("no panic under the lock");
+            let looked = self
+                .ended
+                .wait_timeout_while(ending, LOOK_FOR_ROOM_EVERY, |ending| !*ending);
+            if *looked.expect("no panic under the lock").0 {
+                return false;
+            }
         }
         self.full_since.store(0, Ordering::Relaxed);
         true
     }
 
     pub(crate) fn end_waiting(&self) {
-        self.ending.store(true, Ordering::Relaxed);
+        *self.ending.lock().expect("no panic under the lock") = true;
+        self.ended.notify_all();
     }
 
     /// Rot of single blocks isn't the disk's refusal: it is counted where it is found.

@@ -4,7 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -81,6 +83,54 @@ fn assert_no_stale_read(answers: &[common::Answer], written: &[(u64, Instant)]) 
             answer.asked - first
         );
     }
+}
+
+/// Takes a lock of each kind on the file, says so, and holds them.
+const HOLD_LOCKS: &str = r"
+import fcntl, sys, time
+held = [open(sys.argv[1] + kind, 'w') for kind in ('.flock', '.record')]
+fcntl.flock(held[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+fcntl.lockf(held[1], fcntl.LOCK_EX | fcntl.LOCK_NB, 100, 50)
+print('held', flush=True)
+time.sleep(1000)
+";
+
+fn hold_locks(node: &Node) -> (Child, String) {
+    let mut holder = Command::new("python3")
+        .args(["-c", HOLD_LOCKS])
+        .arg(node.mnt().join("lock"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut output = BufReader::new(holder.stdout.take().unwrap());
+    output.read_line(&mut said).unwrap();
+    (holder, said)
+}
+
+#[test]
+fn locks_end_with_their_node_and_with_their_process() {
+    let lab = lab(LabOptions::default());
+    let old = ready(&lab);
+    let (mut first, said) = hold_locks(&old);
+    assert_eq!(said, "held\n");
+    let (mut second, said) = hold_locks(&old);
+    assert_eq!(said, "", "a second process holds the same locks");
+    second.wait().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let (mut third, said) = hold_locks(&old);
+    assert_eq!(said, "held\n", "the locks of a process end with it");
+    old.kill().unwrap();
+    let new = wait_other(&lab, &old);
+    let (mut fourth, said) = hold_locks(&new);
+    assert_eq!(said, "held\n", "the locks of the former active node are gone");
+    for holder in [&mut third, &mut fourth] {
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+    assert_same(&lab);
 }
 
 #[test]

@@ -150,7 +150,8 @@ impl Node {
             .arg(self.files.config())
             .current_dir("/")
             .env_remove("NOTIFY_SOCKET");
-        command.envs(state.environment.iter().map(|(name, value)| (name, value)));
+        let value = |value: &String| value.replace("{node}", &self.name);
+        command.envs(state.environment.iter().map(|(name, text)| (name, value(text))));
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
         // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
         unsafe {

@@ -256,6 +256,7 @@ def names():
     say("a long target", lambda: (os.symlink("t" * 4095, "long"), len(os.readlink("long")))[1])
     say("a longer one", lambda: os.symlink("t" * 4096, "longer"))
     say("an empty one", lambda: os.symlink("", "empty"))
+    say("a deep path", deep)
     make("f")
     say("below a file", lambda: os.stat("f/x"))
     say("a file with a slash", lambda: os.stat("f/"))
@@ -269,6 +270,22 @@ def names():
     say("readlink of a file", lambda: os.readlink("f"))
     say("bytes that are no text", lambda: (make(b"\xff\xfe"), b"\xff\xfe" in os.listdir(b"."))[1])
     say("upper and lower case", lambda: (make("Name"), make("name"), len({"Name", "name"} & set(os.listdir("."))))[2])
+
+
+def deep():
+    """Directories in directories, far longer than a path may be; to the bottom, and all the way up again."""
+    depth, top = 300, os.open(".", os.O_RDONLY)
+    for number in range(depth):
+        os.mkdir("deep" * 10)
+        os.chdir("deep" * 10)
+    make("bottom", b"there")
+    found = read("bottom")
+    too_long = outcome(lambda: os.stat(("deep" * 10 + "/") * depth, dir_fd=top))
+    os.unlink("bottom")
+    for number in range(depth):
+        os.chdir("..")
+        os.rmdir("deep" * 10)
+    return [found, too_long, os.path.samestat(os.fstat(top), os.stat("."))]
 
 
 def opening():
