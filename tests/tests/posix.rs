@@ -11,10 +11,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, ch
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use common::{PATIENCE, assert_same, lab, ready, seconds, start, wait_other};
 use holdfast_tests::lab::LabOptions;
 use holdfast_tests::process::run_ok;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags, fallocate, getxattr,
     listxattr, removexattr, renameat_with, seek, setxattr, statvfs, utimensat,
@@ -29,6 +32,7 @@ const CASES: &[Case] = &[
     ("appending", appending),
     ("direct I/O", direct_io),
     ("shared mapping", shared_mapping),
+    ("a file shared by many", shared_by_many),
     ("truncating", truncating),
     ("renaming", renaming),
     ("links", links),
@@ -210,6 +214,64 @@ fn shared_mapping(folder: &Path) {
         drop_caches();
         let all = fs::read(&path).unwrap();
         assert_eq!((&all[5000..5006], &all[9000..9005]), (&b"mapped"[..], &b"later"[..]));
+    }
+}
+
+/// Records that lie across pages and blocks, each written by one of several threads: by write, through a mapping, with syncs
+/// between; each sees its own as it left it, through every way to read.
+fn shared_by_many(folder: &Path) {
+    const WRITERS: usize = 6;
+    const RECORD: usize = 700;
+    const RECORDS: usize = 600;
+    const LENGTH: usize = RECORD * RECORDS;
+    let path = folder.join("file");
+    fs::write(&path, vec![0; LENGTH]).unwrap();
+    let write = |writer: usize| {
+        let mut random = StdRng::seed_from_u64(writer as u64);
+        let file = options().truncate(false).open(&path).unwrap();
+        // SAFETY: a new mapping at an address of the kernel's choice; the file is never shorter; ended below.
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        let mapped = unsafe { mmap(std::ptr::null_mut(), LENGTH, both, MapFlags::SHARED, &file, 0) }.unwrap();
+        let mut own = vec![[0; RECORD]; RECORDS / WRITERS];
+        for _ in 0..1500 {
+            let slot = random.random_range(0..own.len());
+            let at = (slot * WRITERS + writer) * RECORD;
+            let mut seen = [0; RECORD];
+            match random.random_range(0..10) {
+                0..4 => {
+                    random.fill(&mut own[slot][..]);
+                    file.write_all_at(&own[slot], at as u64).unwrap();
+                }
+                4..6 => {
+                    random.fill(&mut own[slot][..]);
+                    // SAFETY: within the mapping, and no other thread touches this record.
+                    unsafe { mapped.cast::<u8>().add(at).copy_from(own[slot].as_ptr(), RECORD) }
+                }
+                6 => {
+                    // SAFETY: as above.
+                    unsafe { mapped.cast::<u8>().add(at).copy_to(seen.as_mut_ptr(), RECORD) }
+                    assert_eq!(seen, own[slot], "record at {at} through the mapping");
+                }
+                7..9 => {
+                    file.read_exact_at(&mut seen, at as u64).unwrap();
+                    assert_eq!(seen, own[slot], "record at {at}");
+                }
+                _ => file.sync_data().unwrap(),
+            }
+        }
+        // SAFETY: made above, and nothing uses it after this.
+        unsafe { munmap(mapped, LENGTH) }.unwrap();
+        own
+    };
+    let written: Vec<_> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || write(writer))).collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    File::open(&path).unwrap().sync_all().unwrap();
+    drop_caches();
+    let all = fs::read(&path).unwrap();
+    for (number, record) in all.chunks(RECORD).enumerate() {
+        assert_eq!(record, written[number % WRITERS][number / WRITERS], "record {number}");
     }
 }
 
