@@ -229,8 +229,8 @@ fn shared_by_many(folder: &Path) {
     let write = |writer: usize| {
         let mut random = StdRng::seed_from_u64(writer as u64);
         let file = options().truncate(false).open(&path).unwrap();
-        // SAFETY: a new mapping at an address of the kernel's choice; the file is never shorter; ended below.
         let both = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; the file is never shorter; ended below.
         let mapped = unsafe { mmap(std::ptr::null_mut(), LENGTH, both, MapFlags::SHARED, &file, 0) }.unwrap();
         let mut own = vec![[0; RECORD]; RECORDS / WRITERS];
         for _ in 0..1500 {

@@ -10,6 +10,10 @@ pub struct Rocks {
     unlogged: rocksdb::WriteOptions,
 }
 
+/// Of blocks, indexes and filters: what memory the metadata takes, however many files there are.
+const CACHE: usize = 32 << 20;
+const PIECE: usize = 4096;
+
 fn failed(what: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
     move |source| StoreError::Meta {
         what,
@@ -21,10 +25,16 @@ impl Rocks {
     /// Opens the store in `folder`, making it if it isn't there.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let mut table = rocksdb::BlockBasedOptions::default();
-        let cache = rocksdb::Cache::new_lru_cache(32 << 20);
+        let cache = rocksdb::Cache::new_lru_cache(CACHE);
         table.set_block_cache(&cache);
         table.set_bloom_filter(10.0, false);
         table.set_cache_index_and_filter_blocks(true);
+        // In pieces: an index or a filter in one piece is larger than the cache's share for it from some 100,000 files on, and
+        // would be read, checked and unpacked as a whole for each key.
+        table.set_index_type(rocksdb::BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(PIECE);
+        table.set_pin_top_level_index_and_filter(true);
         let mut options = rocksdb::Options::default();
         options.create_if_missing(true);
         options.set_atomic_flush(true);
