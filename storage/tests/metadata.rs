@@ -3,8 +3,8 @@
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::meta::{Change, Meta as _};
 
-/// As many as 200,000 files have.
-const KEYS: u64 = 600_000;
+/// As many as 700,000 files have.
+const KEYS: u64 = 2_000_000;
 const READS: u64 = 2000;
 
 fn key(number: u64) -> bytes::Bytes {
