@@ -7,7 +7,7 @@
 use crate::clock::boottime_ms;
 use holdfast_storage::error::{StoreError, chain};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ const SLOW: Duration = Duration::from_millis(250);
 /// The disk is slow if slow writes filled so much of the last window.
 const WINDOW_MS: u64 = 10_000;
 const SLOW_PERCENT: u64 = 75;
+/// A tick and what it may be late.
+const STALE_MS: u64 = 300;
+/// Applying has more to do in one piece: files are deleted, checks read.
+const APPLY_TIMES: u64 = 3;
 const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct DiskHealth {
     slow_percent: AtomicU64,
     /// Since when applying waits for room.
     full_since: AtomicU64,
+    /// A write, sync or checkpoint was refused: nothing on this disk may be called clean.
+    failed: AtomicBool,
     /// Nothing waits any more: the process is ending.
     ending: Mutex<bool>,
     ended: Condvar,
@@ -106,10 +112,13 @@ impl DiskHealth {
 
     /// Does the work, and watches how long it takes.
     pub(crate) fn watch<T>(&self, work: Work, done: impl FnOnce() -> T) -> T {
-        let began = boottime_ms();
+        let (began, running) = (boottime_ms(), self.running());
         self.begin(work);
         let result = done();
-        self.end(work, Duration::from_millis(boottime_ms().saturating_sub(began)));
+        let took = boottime_ms().saturating_sub(began);
+        // While the process was stopped its own time stood still, up to the tick that was due.
+        let ran = self.running().saturating_sub(running) + STALE_MS;
+        self.end(work, Duration::from_millis(took.min(ran)));
         result
     }
 
@@ -147,6 +156,20 @@ impl DiskHealth {
         true
     }
 
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Waits so long, or until the process ends.
+    pub(crate) fn pause(&self, length: Duration) {
+        let ending = self.ending.lock().expect("no panic under the lock");
+        drop(self.ended.wait_timeout_while(ending, length, |ending| !*ending));
+    }
+
     pub(crate) fn end_waiting(&self) {
         *self.ending.lock().expect("no panic under the lock") = true;
         self.ended.notify_all();
@@ -154,7 +177,16 @@ impl DiskHealth {
 
     /// Rot of single blocks isn't the disk's refusal: it is counted where it is found.
     pub(crate) fn read_failed(&self, error: &StoreError) {
-        if let StoreError::Meta { .. } | StoreError::Disk { .. } | StoreError::Record(_) = error {
+        let refused = match error {
+            StoreError::Meta { .. } => true,
+            // This process's want of something isn't the disk's fault.
+            StoreError::Disk { source, .. } => !matches!(
+                source.raw_os_error(),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)
+            ),
+            _ => false,
+        };
+        if refused {
             self.unreadable(chain(error));
         }
     }
@@ -175,9 +207,11 @@ impl DiskHealth {
                 .map(|(why, at)| since(*at, Fault::Unreadable(why.clone())))
         };
         let stalled = || {
-            let began = [&self.log_began, &self.apply_began].map(|began| began.load(Ordering::Relaxed));
-            let oldest = began.into_iter().filter(|began| *began > 0).min()?;
-            (now >= oldest + stall_ms).then(|| since(oldest, Fault::Stalled))
+            let mut both = [(&self.log_began, stall_ms), (&self.apply_began, stall_ms * APPLY_TIMES)].into_iter();
+            both.find_map(|(began, limit_ms)| {
+                let began = began.load(Ordering::Relaxed);
+                (began > 0 && now >= began + limit_ms).then(|| since(began, Fault::Stalled))
+            })
         };
         let slow = || {
             let percent = self.slow_percent.load(Ordering::Relaxed);
@@ -205,14 +239,14 @@ mod tests {
 
     #[test]
     fn what_isnt_done_in_time_stalls_and_what_is_done_ends_that() {
-        for work in [Work::Log, Work::Apply] {
+        for (work, limit_ms) in [(Work::Log, STALL_MS), (Work::Apply, STALL_MS * APPLY_TIMES)] {
             let health = DiskHealth::default();
             health.tick(1000);
             health.begin(work);
-            assert_eq!(fault(&health, 3999), None);
-            assert_eq!(fault(&health, 4000), Some(Fault::Stalled));
+            assert_eq!(fault(&health, 999 + limit_ms), None);
+            assert_eq!(fault(&health, 1000 + limit_ms), Some(Fault::Stalled));
             health.end(work, Duration::from_secs(3));
-            assert_eq!(fault(&health, 4001), None);
+            assert_eq!(fault(&health, 1001 + limit_ms), None);
         }
     }
 

@@ -19,6 +19,10 @@ pub enum ReplicaError {
     Tls(String),
     #[error(transparent)]
     Frame(#[from] crate::wire::BadFrame),
+    #[error(
+        "this node's disk has failed, so nothing more is written to it; the next start recovers with the peers' help"
+    )]
+    DiskFailed,
     #[error("starting the thread {0}")]
     Thread(&'static str, #[source] io::Error),
 }

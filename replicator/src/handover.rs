@@ -25,8 +25,14 @@ pub(crate) struct HandOver {
 /// Stopping the PBX may take as long as its units' own timeouts allow; this is the end of all patience.
 pub(crate) const RELEASE_MAX_MS: u64 = 120_000;
 
+/// What is under way must get onto two disks; if it can't, the PBX is better off where it was.
+pub(crate) const FLUSH_MAX_MS: u64 = 10_000;
+
 impl HandOver {
     pub(crate) fn finish(mut self, outcome: Result<String, String>) {
+        if let Err(why) = &outcome {
+            tracing::warn!(why, "the role was not handed over");
+        }
         if let Some(sender) = self.outcome.take() {
             let _ = sender.send(outcome);
         }

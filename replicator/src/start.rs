@@ -81,6 +81,8 @@ struct Running {
     ask_checkpoint: SyncSender<()>,
     to_log: Sender<LogWork>,
     disk: RealDisk,
+    /// Of the store, held until the end.
+    _lock: std::fs::File,
     /// Dropped at the end of an orderly stop.
     watchdog: SyncSender<()>,
 }
@@ -263,6 +265,7 @@ impl Replica {
             asked,
             log: to_log.clone(),
             to_loop: to_loop.clone(),
+            health: health.clone(),
             log_used,
             log_total,
         };
@@ -328,6 +331,7 @@ impl Replica {
             ask_checkpoint,
             to_log: to_log.clone(),
             disk,
+            _lock: lock,
             task: spawn_loop(move |net_events, to_net| {
                 let core = Core::new(core_config, start, reader, boottime_ms())?;
                 let outgoing: BTreeMap<u64, Outgoing> = local
@@ -363,7 +367,6 @@ impl Replica {
                     alive: alive_in_loop,
                     health,
                 };
-                let _held_until_the_end = lock;
                 Ok(Task {
                     settings,
                     core,
@@ -403,15 +406,17 @@ impl Replica {
             ask_checkpoint,
             to_log,
             disk,
+            _lock,
             watchdog,
         } = self.running;
         // The loop is about to end; syncing what it leaves may take its time.
         drop(watchdog);
         let failed = |name| move |_| ReplicaError::Thread(name, std::io::Error::other("it panicked"));
         // A disk that has failed gets nothing more, and nothing on it is called clean.
-        let Some(last) = task.join().map_err(failed("hf-loop"))? else {
-            return Ok(());
-        };
+        let last = task
+            .join()
+            .map_err(failed("hf-loop"))?
+            .ok_or(ReplicaError::DiskFailed)?;
         self.handle.health.end_waiting();
         let _ = to_log.send(LogWork::End);
         log.join().map_err(failed("hf-log"))?;
@@ -421,6 +426,9 @@ impl Replica {
         }
         drop(ask_checkpoint);
         checkpoints.join().map_err(failed("hf-checkpoint"))?;
+        if self.handle.health.has_failed() {
+            return Err(ReplicaError::DiskFailed);
+        }
         checkpoint::run(self.handle.store())?;
         open::mark_clean(&disk, LogIndex(last))?;
         Ok(())

@@ -112,7 +112,8 @@ pub(crate) struct State {
     out: bool,
     disk: Option<DiskTrouble>,
     disk_well_at_ms: u64,
-    /// Not before, the role is given away again by itself.
+    /// Since when this node has been unwell; not before `leave_again_ms` it gives the role away again by itself.
+    unwell_since_ms: Option<u64>,
     leave_again_ms: u64,
     failover: Option<Failover>,
     vip_not_before_ms: u64,
@@ -263,6 +264,7 @@ impl Task {
                 let free = self.core.persisted(number);
                 self.send_all(free);
             }
+            ThreadEvent::Applied(_) if self.state.out => {}
             ThreadEvent::Applied(parts) => {
                 for part in parts {
                     self.found(part);

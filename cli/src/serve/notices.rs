@@ -43,7 +43,7 @@ pub(super) fn of(
             }
             Fault::Mending => "It can take the active role again after half a minute without trouble.",
             Fault::Stalled | Fault::Slow(_) => {
-                "The others don't wait for it. If it is active, it gives the role away by itself; look at the disk (kernel log, `smartctl`) and at what else uses it."
+                "While both others are here nobody waits for it, and if it is active it gives the role away by itself. Look at the disk (kernel log, `smartctl`) and at what else uses it."
             }
         };
         found.push(notice(
@@ -148,7 +148,7 @@ pub(super) fn of(
     }
     if let Some(step) = &view.handover {
         found.push(notice(
-            format!("a planned switch is under way: {step}"),
+            format!("the role is being handed over: {step}"),
             "It ends by itself.",
             0,
             false,

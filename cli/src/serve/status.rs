@@ -63,12 +63,12 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
 
 fn role(view: &View) -> Role {
     match view.role {
-        _ if view.halted.is_some() => Role::Halted,
         roles::Role::Promoting { .. } => Role::Promoting,
         roles::Role::Active { .. } => Role::Active,
         roles::Role::Suspended { .. } => Role::Suspended,
         roles::Role::Lost { .. } => Role::Lost,
         roles::Role::HandOver { .. } => Role::Handover,
+        roles::Role::None if view.halted.is_some() => Role::Halted,
         roles::Role::None if view.at_ms == 0 => Role::Starting,
         roles::Role::None if view.candidate => Role::Candidate,
         roles::Role::None if view.forgetful || view.lag_bytes > CATCHING_UP => Role::CatchingUp,

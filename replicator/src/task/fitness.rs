@@ -11,7 +11,11 @@ use tokio::sync::oneshot;
 /// A disk that was in trouble is trusted again after so long without.
 const MENDING_MS: u64 = 30_000;
 /// Between two attempts to give the role away.
-const LEAVE_AGAIN_MS: u64 = 30_000;
+pub(super) const LEAVE_AGAIN_MS: u64 = 30_000;
+/// By then the others' states say whether their disks are in the same trouble.
+const LEAVE_AFTER_MS: u64 = 1_000;
+/// A role that came here from a slow disk doesn't go on for a slow disk before that.
+const SETTLE_MS: u64 = 300_000;
 
 impl State {
     /// Why this node can't do an active node's work, whatever its agent says.
@@ -30,6 +34,13 @@ impl Task {
         };
         let room = self.state.space.total == 0 || self.core.store_free > 0;
         agent && room && self.state.unwell().is_none()
+    }
+
+    /// Whether this node, once elected, takes the role: also with a disk in trouble, if nobody better is there.
+    pub(super) fn may_serve(&self) -> bool {
+        let agent = !self.settings.needs_agent || (self.state.agent.connected && self.state.agent.eligible);
+        let room = self.state.space.total == 0 || self.core.store_free > 0;
+        self.eligible() || (agent && room && self.state.halted.is_none() && self.best_standby().is_none())
     }
 
     pub(super) fn look_at_disk(&mut self, now: u64) {
@@ -65,14 +76,44 @@ impl Task {
     /// What serves goes on where it is when only its agent objects: an operator decides. A disk in trouble would soon hold
     /// up every request.
     fn leave_if_unwell(&mut self, now: u64) {
-        let Some(why) = self.state.unwell() else { return };
-        if self.state.handover.is_some() || now < self.state.leave_again_ms || self.best_standby().is_none() {
+        let fault = self.state.disk.as_ref().map(|trouble| trouble.fault.clone());
+        let well = self.state.halted.is_none() && matches!(fault, None | Some(Fault::Mending));
+        let Some(why) = self.state.unwell().filter(|_| !well) else {
+            self.state.unwell_since_ms = None;
+            return;
+        };
+        let since = *self.state.unwell_since_ms.get_or_insert(now);
+        let too_early = now < since + LEAVE_AFTER_MS || now < self.state.leave_again_ms;
+        if too_early || self.state.handover.is_some() || self.best_standby().is_none() {
+            return;
+        }
+        // What is under way has to get onto two disks without this one.
+        let needs_both = matches!(fault, Some(Fault::Stalled | Fault::Slow(_)));
+        if needs_both && !self.both_peers_are_fit(now) {
+            return;
+        }
+        let came_from_a_slow_disk = self.state.failover.as_ref().is_some_and(|failover| {
+            failover.given_away.as_deref().is_some_and(|why| why != "planned") && now < failover.lease_ms + SETTLE_MS
+        });
+        if came_from_a_slow_disk && matches!(fault, Some(Fault::Slow(_))) {
             return;
         }
         self.state.leave_again_ms = now + LEAVE_AGAIN_MS;
         tracing::warn!(why, "this node isn't fit to be active");
         let (outcome, _nobody_asked) = oneshot::channel();
         self.begin_handover(None, why, outcome);
+    }
+
+    fn both_peers_are_fit(&self, now: u64) -> bool {
+        let fit = |id: &u64| {
+            let peer = self.core.peer(*id);
+            peer.is_some_and(|peer| peer.heard_ms + 1500 > now && peer.state.is_some_and(|state| state.eligible))
+        };
+        self.settings
+            .names
+            .keys()
+            .filter(|id| **id != self.settings.id)
+            .all(fit)
     }
 
     fn leave_if_ineligible(&mut self) {
@@ -115,6 +156,9 @@ impl Task {
             self.send_all(last_words);
         }
         self.state.out = true;
+        if let Some(handover) = self.state.handover.take() {
+            handover.finish(Err(why.clone()));
+        }
         self.state.halted = Some(why);
         self.gate.set_lease(0);
         let term = self.role().term();

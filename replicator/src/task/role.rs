@@ -23,7 +23,7 @@ impl Task {
                 && (other_leads && !leader || (self.core.term() > role_term && self.core.voted_for_other())),
             before_own_term: self.core.before_own_term(),
             lease_until_ms: self.core.lease_until_ms(),
-            eligible: self.eligible(),
+            eligible: self.may_serve(),
         }
     }
 

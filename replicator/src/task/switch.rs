@@ -1,8 +1,9 @@
 //! A planned switch, step by step: see `crate::handover`.
 
 use super::Task;
+use super::fitness::LEAVE_AGAIN_MS;
 use crate::clock::boottime_ms;
-use crate::handover::{HandOver, RELEASE_MAX_MS, Step};
+use crate::handover::{FLUSH_MAX_MS, HandOver, RELEASE_MAX_MS, Step};
 use crate::roles::Role;
 use holdfast_proto::stream;
 use tokio::sync::oneshot;
@@ -81,6 +82,7 @@ impl Task {
                 } else if now >= handover.since_ms + RELEASE_MAX_MS
                     && let Some(handover) = self.state.handover.take()
                 {
+                    self.state.leave_again_ms = now + LEAVE_AGAIN_MS;
                     self.state.role = Some(Role::Active { term: handover.term });
                     handover.finish(Err("the PBX's units didn't stop in time; this node stays active".into()));
                 }
@@ -104,6 +106,14 @@ impl Task {
                         term: self.role().term(),
                     });
                     self.end_role();
+                } else if now >= handover.since_ms + FLUSH_MAX_MS
+                    && let Some(handover) = self.state.handover.take()
+                {
+                    self.state.leave_again_ms = now + LEAVE_AGAIN_MS;
+                    self.state.role = Some(Role::Active { term: handover.term });
+                    handover.finish(Err(
+                        "what was written last didn't get onto two disks in time; this node stays active".into(),
+                    ));
                 }
             }
             Step::Transferring => {

@@ -2,6 +2,7 @@
 
 use super::log::LogWork;
 use super::{ThreadEvent, ToLoop};
+use crate::disk_health::DiskHealth;
 use holdfast_storage::error::chain;
 use holdfast_storage::{RealStore, checkpoint};
 use std::sync::Arc;
@@ -13,12 +14,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looks between two checkpoints of a node that isn't busy.
 const QUIET_LOOKS: u32 = 120;
 const DIRTY_FILES: usize = 4096;
+/// What a checkpoint may need: the metadata that is still in memory, and some for the files' own.
+const ROOM: u64 = 16 << 20;
 
 pub(crate) struct CheckpointThread {
     pub(crate) store: Arc<RealStore>,
     pub(crate) asked: Receiver<()>,
     pub(crate) log: Sender<LogWork>,
     pub(crate) to_loop: ToLoop,
+    pub(crate) health: Arc<DiskHealth>,
     pub(crate) log_used: Arc<AtomicU64>,
     pub(crate) log_total: u64,
 }
@@ -28,6 +32,8 @@ impl CheckpointThread {
     pub(crate) fn run(self) {
         let mut looks = 0;
         let mut used_then = 0;
+        let mut before = self.store.checkpointed();
+        let mut pending = false;
         loop {
             let asked = match self.asked.recv_timeout(LOOK_EVERY) {
                 Ok(()) => true,
@@ -40,18 +46,27 @@ impl CheckpointThread {
             let busy = used.saturating_sub(used_then) > self.log_total / 4
                 || used > self.log_total / 10 * 9
                 || self.store.data.dirty_files() > DIRTY_FILES;
-            if !(asked || busy || looks >= QUIET_LOOKS) {
+            pending |= asked;
+            // A metadata store that runs out of room in the middle has to be opened anew.
+            let room = self.store.space().map_or(true, |space| space.free >= ROOM);
+            if !(pending || busy || looks >= QUIET_LOOKS) || !room {
                 continue;
             }
-            looks = 0;
+            (looks, pending) = (0, false);
             match checkpoint::run(&self.store) {
                 Ok(index) => {
+                    if index == before {
+                        // Applying waits for room, perhaps: asking again at once would only keep two threads busy.
+                        self.health.pause(LOOK_EVERY);
+                    }
+                    before = index;
                     let _ = self.log.send(LogWork::Trim(index));
                     used_then = self.log_used.load(Ordering::Relaxed);
                 }
                 // The kernel may have dropped what it couldn't write, and won't say so again: only redo from the last
                 // checkpoint, at the next start, makes the files right.
                 Err(error) => {
+                    self.health.fail();
                     let why = format!("a checkpoint failed: {}", chain(&error));
                     let _ = self.to_loop.send(ThreadEvent::Failed(why));
                     return;

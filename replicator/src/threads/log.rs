@@ -68,6 +68,7 @@ impl LogThread {
     pub(crate) fn run(mut self) {
         if let Err(error) = self.write_all() {
             // Nothing more is written, so nothing more is ever called stable. The peers are the recovery.
+            self.health.fail();
             let why = format!("writing the log failed: {}", chain(&error));
             let _ = self.to_loop.send(ThreadEvent::Failed(why));
         }
@@ -114,12 +115,17 @@ impl LogThread {
     }
 
     fn write(&mut self, batch: &Batch, waiting: &mut VecDeque<Persist>) -> Result<(), LogError> {
+        let mut tries_at_the_end = 0;
         loop {
             let append = || self.log.append(batch.hard_state, &batch.entries);
             match self.health.watch(Work::Log, append) {
                 Ok(_synced) => return Ok(()),
                 // Nothing was written. Back-pressure: acknowledgements stop until a checkpoint has made room.
                 Err(LogError::Full) => {
+                    tries_at_the_end += u32::from(self.ended);
+                    if tries_at_the_end > 2 {
+                        return Err(LogError::Full);
+                    }
                     let _ = self.need_checkpoint.try_send(());
                     match self.work.recv() {
                         Ok(work) => self.take(work, waiting),
