@@ -297,11 +297,7 @@ fn the_layout_on_disk_is_the_one_that_is_documented() {
         .expect("there")
         .read_at(&mut bytes, 0)
         .expect("reads");
-    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-segment-v1.txt");
-    assert_eq!(
-        dump(&bytes),
-        std::fs::read_to_string(fixture).expect("the fixture is in the repository")
-    );
+    assert_eq!(dump(&bytes), include_str!("fixtures/log-segment-v1.txt"));
 }
 
 /// Hexadecimal lines of 16 bytes, those of zeros left out.
