@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Pending;
 use super::apart::apart;
+use holdfast_tests::clock::pause;
 
 const VERSION_BYTES: usize = 150_000;
 
@@ -27,6 +29,8 @@ pub(crate) fn replace(dir: PathBuf) -> Pending<u64> {
             if done.is_err() {
                 return number - 1;
             }
+            // Not more than the shortest log holds between the copies of two disks.
+            pause(Duration::from_millis(20));
         }
         0
     })
