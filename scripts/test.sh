@@ -25,7 +25,7 @@ interrupted() {
     trap '' INT TERM HUP
     echo "test: interrupted" >&2
     # `timeout` hands it on to the step's whole process group.
-    [[ -s $work/pid ]] && kill -TERM "$(<"$work/pid")" 2>/dev/null && wait
+    [[ -s $work/pid ]] && kill -TERM "$(<"$work/pid")" 2>/dev/null && wait "$running"
     exit 130
 }
 
@@ -40,7 +40,8 @@ step() {
     tee -a "$log" <"$work/said" &
     shown=$!
     bash -c 'echo $$ >"$0"; exec timeout "$@"' "$work/pid" --kill-after=60 "$step_limit" "$@" >"$work/said" 2>&1 &
-    wait $!
+    running=$!
+    wait "$running"
     status=$?
     : >"$work/pid"
     timeout 10 tail --pid="$shown" -f /dev/null || kill "$shown"

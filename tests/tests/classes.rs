@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use common::classes::{CLASSES, directory_of};
 use common::disks::Disks;
 use common::{Held, PATIENCE, Pending, assert_same, content, lab, ready, start, wait_other, write};
 use holdfast_tests::lab::{LabOptions, Node};
-use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+use rustix::fs::lgetxattr;
 
-const CLASSES: [&str; 6] = ["default", "database", "recordings", "logs", "prompts", "durable"];
 const MIB: usize = 1 << 20;
 /// Long enough for anything that isn't held.
 const SOON: Duration = Duration::from_secs(3);
@@ -46,9 +46,7 @@ fn assert_sealed(path: &Path, bytes: &[u8]) {
 /// A directory of each class, of the same name.
 fn directories(active: &Node) {
     for class in CLASSES {
-        let path = active.mnt().join(class);
-        fs::create_dir(&path).unwrap();
-        lsetxattr(&path, "holdfast.class", class.as_bytes(), XattrFlags::empty()).unwrap();
+        directory_of(class, &active.mnt());
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::apart::apart;
+use common::classes::{CLASSES, directory_of};
 use common::disks::Disks;
 use common::replace::{replace, version, version_in};
 use common::{PATIENCE, Pending, assert_same, content, lab, ready, seconds, wait_other};
@@ -18,7 +19,6 @@ use holdfast_tests::lab::{Lab, LabOptions, Node};
 use rustix::fs::{FallocateFlags, RenameFlags, XattrFlags, fallocate, lremovexattr, lsetxattr, renameat_with};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
-const CLASSES: [&str; 6] = ["default", "database", "recordings", "logs", "prompts", "durable"];
 /// Far longer than any of these calls takes.
 const HELD: Duration = Duration::from_millis(700);
 
@@ -144,9 +144,7 @@ const CHANGES: [(&str, Call); 19] = [
 fn prepare(active: &Node, calls: &[(&str, Call)]) -> Vec<(String, PathBuf, Call)> {
     let mut prepared = Vec::new();
     for class in CLASSES {
-        let root = active.mnt().join(class);
-        fs::create_dir(&root).unwrap();
-        lsetxattr(&root, "holdfast.class", class.as_bytes(), XattrFlags::empty()).unwrap();
+        let root = directory_of(class, &active.mnt());
         for (at, (name, call)) in calls.iter().enumerate() {
             let dir = root.join(at.to_string());
             fs::create_dir_all(dir.join("dir")).unwrap();
@@ -230,9 +228,7 @@ fn a_file_replaced_by_rename_is_the_old_or_the_new_one_after_a_crash_in_every_cl
     let lab = lab(LabOptions::default());
     let mut active = ready(&lab);
     for class in CLASSES {
-        let root = active.mnt().join(class);
-        fs::create_dir(&root).unwrap();
-        lsetxattr(&root, "holdfast.class", class.as_bytes(), XattrFlags::empty()).unwrap();
+        let root = directory_of(class, &active.mnt());
         fs::write(root.join("file"), version(0)).unwrap();
         File::open(&root).unwrap().sync_all().unwrap();
     }

@@ -95,41 +95,46 @@ print('held', flush=True)
 time.sleep(1000)
 ";
 
-fn hold_locks(node: &Node) -> (Child, String) {
-    let mut holder = Command::new("python3")
-        .args(["-c", HOLD_LOCKS])
-        .arg(node.mnt().join("lock"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let mut output = BufReader::new(holder.stdout.take().unwrap());
-    output.read_line(&mut said).unwrap();
-    (holder, said)
+/// A process that holds the locks; it ends with this value.
+struct Holder(Child);
+
+impl Holder {
+    /// None if a lock couldn't be had.
+    fn start(node: &Node) -> Option<Self> {
+        let child = Command::new("python3")
+            .args(["-c", HOLD_LOCKS])
+            .arg(node.mnt().join("lock"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut holder = Self(child);
+        let mut said = String::new();
+        let mut output = BufReader::new(holder.0.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        (said == "held\n").then_some(holder)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 #[test]
 fn locks_end_with_their_node_and_with_their_process() {
     let lab = lab(LabOptions::default());
     let old = ready(&lab);
-    let (mut first, said) = hold_locks(&old);
-    assert_eq!(said, "held\n");
-    let (mut second, said) = hold_locks(&old);
-    assert_eq!(said, "", "a second process holds the same locks");
-    second.wait().unwrap();
-    first.kill().unwrap();
-    first.wait().unwrap();
-    let (mut third, said) = hold_locks(&old);
-    assert_eq!(said, "held\n", "the locks of a process end with it");
+    let first = Holder::start(&old).expect("nobody else has the locks");
+    assert!(Holder::start(&old).is_none(), "a second process holds the same locks");
+    drop(first);
+    let third = Holder::start(&old).expect("the locks of a process end with it");
     old.kill().unwrap();
     let new = wait_other(&lab, &old);
-    let (mut fourth, said) = hold_locks(&new);
-    assert_eq!(said, "held\n", "the locks of the former active node are gone");
-    for holder in [&mut third, &mut fourth] {
-        holder.kill().unwrap();
-        holder.wait().unwrap();
-    }
+    let fourth = Holder::start(&new).expect("the locks of the former active node are gone");
+    drop((third, fourth));
     assert_same(&lab);
 }
 

@@ -5,14 +5,12 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
+use common::classes::{CLASSES, directory_of};
 use common::disks::{Disk, command, folder, in_folder};
 use common::replace::{replace, version, version_in};
 use common::{Appender, PATIENCE, assert_records, assert_same, content, lab, ready, write};
 use holdfast_tests::clock::pause;
 use holdfast_tests::lab::LabOptions;
-use rustix::fs::{XattrFlags, lsetxattr};
-
-const CLASSES: [&str; 6] = ["default", "database", "recordings", "logs", "prompts", "durable"];
 
 /// Every disk is an image on an XFS that can copy a file in one moment.
 struct Machine {
@@ -81,9 +79,7 @@ fn what_was_synced_survives_a_power_cut_of_all_three() {
         Appender::start(path("durable-1"), true),
     ];
     let replaced = CLASSES.map(|class| {
-        let root = path(class);
-        fs::create_dir(&root).unwrap();
-        lsetxattr(&root, "holdfast.class", class.as_bytes(), XattrFlags::empty()).unwrap();
+        let root = directory_of(class, &active.mnt());
         fs::write(root.join("file"), version(0)).unwrap();
         fs::File::open(&root).unwrap().sync_all().unwrap();
         replace(root)

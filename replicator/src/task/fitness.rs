@@ -26,21 +26,24 @@ impl State {
 }
 
 impl Task {
-    pub(super) fn eligible(&self) -> bool {
+    /// Nothing but a disk in trouble may stand against it.
+    fn could_serve(&self) -> bool {
         let agent = if self.settings.needs_agent {
             self.state.agent.connected && self.state.agent.eligible
         } else {
             true
         };
         let room = self.state.space.total == 0 || self.core.store_free > 0;
-        agent && room && self.state.unwell().is_none()
+        agent && room && self.state.halted.is_none()
+    }
+
+    pub(super) fn eligible(&self) -> bool {
+        self.could_serve() && self.state.disk.is_none()
     }
 
     /// Whether this node, once elected, takes the role: also with a disk in trouble, if nobody better is there.
     pub(super) fn may_serve(&self) -> bool {
-        let agent = !self.settings.needs_agent || (self.state.agent.connected && self.state.agent.eligible);
-        let room = self.state.space.total == 0 || self.core.store_free > 0;
-        self.eligible() || (agent && room && self.state.halted.is_none() && self.best_standby().is_none())
+        self.could_serve() && (self.state.disk.is_none() || self.best_standby().is_none())
     }
 
     pub(super) fn look_at_disk(&mut self, now: u64) {
@@ -66,6 +69,9 @@ impl Task {
 
     /// A leader that may not serve gives the leadership to a standby that may.
     pub(super) fn leave_if_unfit(&mut self, now: u64) {
+        if !matches!(self.role(), Role::Active { .. }) {
+            self.state.unwell_since_ms = None;
+        }
         match self.role() {
             Role::Active { .. } => self.leave_if_unwell(now),
             Role::None | Role::Promoting { .. } => self.leave_if_ineligible(),

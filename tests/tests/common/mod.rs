@@ -18,6 +18,7 @@ use holdfast_tests::lab::{CheckVerdict, Lab, LabOptions, Node};
 use apart::apart;
 
 pub(crate) mod apart;
+pub(crate) mod classes;
 pub(crate) mod disks;
 pub(crate) mod nats;
 pub(crate) mod replace;
