@@ -10,9 +10,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, after, bounded};
 use rustix::fs::XattrFlags;
 
 use super::progress::Progress;
@@ -24,8 +25,8 @@ use crate::output;
 /// Each waits for the network most of the time.
 const WORKERS: usize = 8;
 
-/// How much older than its moment the time of a change may be.
-const TICK_MS: i64 = 10;
+/// Longer than the time of a change may be older than its moment: times of files tick.
+const TICK: Duration = Duration::from_millis(20);
 
 /// What `mkfs.ext4` makes, and nobody's data.
 pub(super) const LOST_FOUND: &str = "lost+found";
@@ -52,17 +53,19 @@ pub(super) struct Pass<'a> {
     ended: OnceLock<(PathBuf, io::Error)>,
 }
 
+/// A moment no earlier than the times of all changes before the call, and earlier than those of all behind it.
+fn begin() -> i64 {
+    let now_ms = wall_ms();
+    after(TICK).recv().ok();
+    now_ms
+}
+
 /// What was found, and whether the pass came to its end.
 pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<(Report, anyhow::Result<()>)> {
-    let began_ms = wall_ms();
+    let began_ms = begin();
     let (bytes, inodes) = measure(plan.source)?;
     check_room(plan, bytes)?;
-    let pass = Pass {
-        plan,
-        report: Report::default(),
-        progress: Progress::new(bytes, inodes),
-        ended: OnceLock::new(),
-    };
+    let pass = Pass::new(plan, Progress::new(bytes, inodes));
     let (jobs, taken) = bounded(4 * WORKERS);
     let directories = thread::scope(|threads| {
         for _ in 0..WORKERS {
@@ -80,8 +83,7 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<(Report, anyhow::Result<()>
             pass.directory_attributes(from, to);
         }
         if plan.last && !pass.has_ended() {
-            // Times of files tick: one may be a little older than the change.
-            pass.sweep(began_ms.saturating_sub(TICK_MS))?;
+            pass.sweep(began_ms)?;
         }
         Ok(())
     });
@@ -188,6 +190,17 @@ pub(super) fn remove(path: &Path, there: &Metadata) -> io::Result<()> {
 
 fn mounted(path: &Path) -> io::Error {
     io::Error::other(format!("something else is mounted on {}: unmount it", path.display()))
+}
+
+impl<'a> Pass<'a> {
+    fn new(plan: &'a Plan<'a>, progress: Progress) -> Self {
+        Self {
+            plan,
+            report: Report::default(),
+            progress,
+            ended: OnceLock::new(),
+        }
+    }
 }
 
 impl Pass<'_> {
@@ -346,7 +359,7 @@ impl Pass<'_> {
                     .ctime()
                     .saturating_mul(1000)
                     .saturating_add(meta.ctime_nsec() / 1_000_000)
-                    >= began_ms
+                    > began_ms
             {
                 self.report.changing(path);
             }
@@ -427,5 +440,33 @@ fn make_directory(to: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(to) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever stops the PBX and calls the last pass at once isn't told that somebody still writes.
+    #[test]
+    fn what_changes_after_the_beginning_is_told_and_nothing_from_before() {
+        let source = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            source: source.path(),
+            into: source.path(),
+            last: true,
+            thorough: false,
+        };
+        for round in 0..20 {
+            fs::write(source.path().join("file"), format!("{round}")).unwrap();
+            let began_ms = begin();
+            let before = Pass::new(&plan, Progress::new(0, 0));
+            before.sweep(began_ms).unwrap();
+            assert!(before.report.is_whole(), "round {round}: {}", before.report.found(None));
+            fs::write(source.path().join("file"), "later").unwrap();
+            let after = Pass::new(&plan, Progress::new(0, 0));
+            after.sweep(began_ms).unwrap();
+            assert!(!after.report.is_whole(), "round {round}");
+        }
     }
 }
