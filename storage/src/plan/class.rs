@@ -53,7 +53,7 @@ pub(super) fn set(scratch: &mut Scratch<'_>, ino: Ino, class: Option<Class>) -> 
     Ok(Reply::Done { orphaned: None })
 }
 
-/// What the directory has that holds it; of several, the one of its first name, if that is still there.
+/// What the directory has in which it was made, or to which it was renamed last; the default, if that is gone.
 fn inherited(scratch: &Scratch<'_>, ino: Ino, inode: &Inode) -> Result<Class, Stop> {
     if ino == Ino::ROOT || inode.nlink == 0 {
         return Ok(Class::Default);

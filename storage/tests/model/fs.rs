@@ -43,6 +43,8 @@ struct Node {
     class: Class,
     own_class: bool,
     seal: Option<[u8; 32]>,
+    /// Where it was made, or renamed to last; further names don't count.
+    home: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +69,7 @@ impl Node {
             class: Class::Default,
             own_class: false,
             seal: None,
+            home: 0,
         }
     }
 
@@ -334,6 +337,7 @@ impl Model {
         let mut node = Node::new(what, permissions, (caller.uid, gid), now);
         node.own_class = class.is_some() && node.is_dir();
         node.class = class.filter(|_| node.is_dir()).unwrap_or(inherited);
+        node.home = parent;
         self.nodes.insert(ino, node);
         self.enter(now, parent, name, ino);
         self.show(ino)
@@ -431,8 +435,10 @@ impl Model {
             }
             self.enter(now, from.0, from.1, target);
             self.enter(now, to.0, to.1, source);
-            self.node(source)?.ctime = now;
-            self.node(target)?.ctime = now;
+            for (ino, home) in [(source, to.0), (target, from.0)] {
+                let node = self.node(ino)?;
+                (node.ctime, node.home) = (now, home);
+            }
             return Ok(Answer::default());
         }
         let mut orphaned = None;
@@ -446,6 +452,7 @@ impl Model {
         }
         self.leave(now, from.0, from.1);
         self.enter(now, to.0, to.1, source);
+        self.node(source)?.home = to.0;
         Ok(Answer {
             orphaned,
             ..Answer::default()
@@ -543,17 +550,11 @@ impl Model {
         (facts.size, facts.ctime)
     }
 
-    /// What a directory that has a name lies in.
-    fn above(&self, ino: u64) -> Option<u64> {
-        self.nodes.iter().find_map(|(above, node)| match &node.what {
-            What::Directory(entries) if entries.values().any(|below| *below == ino) => Some(*above),
-            _ => None,
-        })
-    }
-
     fn set_class(&mut self, now: Time, ino: u64, class: Option<Class>) -> Outcome {
-        let above = self.above(ino).map(|above| self.nodes[&above].class);
         let named = self.names(ino) > 0;
+        let home = self.node(ino)?.home;
+        let home = self.nodes.get(&home);
+        let above = home.filter(|_| named).map(|home| home.class);
         let node = self.node(ino)?;
         node.own_class &= named;
         let before = (node.class, node.own_class);
