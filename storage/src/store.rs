@@ -49,6 +49,9 @@ pub struct Store<D: Disk, M: Meta> {
 const LOOKS: u32 = 80;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// A file that is cut again during each of so many reads is read as it comes.
+const READS_BESIDE_CUTS: u32 = 16;
+
 /// How many bytes of a block are pending.
 fn pending_in(pieces: &[Piece], block: u64) -> u64 {
     let (from, to) = (block * BLOCK, (block + 1) * BLOCK);
@@ -194,6 +197,18 @@ impl<D: Disk, M: Meta> Store<D, M> {
 
     /// Bytes of a file, at most up to its end.
     pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes, ReadError> {
+        for _ in 0..READS_BESIDE_CUTS {
+            let cuts = self.overlay.cuts(ino);
+            let read = self.read_once(ino, offset, len)?;
+            if self.overlay.no_cut_since(ino, cuts) {
+                return Ok(read);
+            }
+            std::thread::yield_now();
+        }
+        self.read_once(ino, offset, len)
+    }
+
+    fn read_once(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes, ReadError> {
         let inode = self.inode(ino)?;
         if inode.is_dir() {
             return Err(Refusal::IsDirectory.into());

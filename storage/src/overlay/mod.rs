@@ -6,6 +6,7 @@
 //! across I/O. Dropping the pending part (`forget_pending`) undoes everything that wasn't committed,
 //! because none of it has touched a disk.
 
+mod cuts;
 mod extents;
 mod keys;
 
@@ -13,6 +14,7 @@ use crate::effects::Effect;
 use crate::key::{self, Key};
 use crate::types::{Ino, LogIndex};
 use bytes::Bytes;
+use cuts::Cuts;
 use extents::Extents;
 pub use extents::Piece;
 use keys::Keys;
@@ -29,6 +31,7 @@ const KEY_COST: u64 = 160;
 pub struct Overlay {
     keys: Vec<RwLock<Keys>>,
     files: Vec<RwLock<HashMap<Ino, Extents>>>,
+    cuts: Cuts,
     pending_bytes: AtomicU64,
     /// First index that was shown in this reign; entries before it were never pending here.
     since: AtomicU64,
@@ -39,6 +42,7 @@ impl Default for Overlay {
         Self {
             keys: (0..SHARDS).map(|_| RwLock::default()).collect(),
             files: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            cuts: Cuts::default(),
             pending_bytes: AtomicU64::new(0),
             since: AtomicU64::new(u64::MAX),
         }
@@ -97,14 +101,30 @@ impl Overlay {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// Shows an entry's effects from now on.
+    /// Shows an entry's effects from now on. Bytes come before the size that reaches over them: whoever sees the size
+    /// sees the bytes. Where bytes go away, readers look again (`Cuts`).
     pub fn sequence(&self, index: LogIndex, effects: &[Effect]) {
         self.since.fetch_min(index.0, Ordering::AcqRel);
+        let cost: u64 = effects.iter().map(cost).sum();
+        self.pending_bytes.fetch_add(cost, Ordering::Relaxed);
+        let cut = effects.iter().find_map(|effect| match effect {
+            Effect::Truncate { ino, .. } => Some(self.cuts.begin(*ino)),
+            _ => None,
+        });
+        self.sequence_data(index, effects);
         for effect in effects {
-            self.pending_bytes.fetch_add(cost(effect), Ordering::Relaxed);
             match effect {
                 Effect::Put { key, value } => self.keys_mut(key).pend(key, index, Some(value.clone())),
                 Effect::Delete { key } => self.keys_mut(key).pend(key, index, None),
+                _ => {}
+            }
+        }
+        drop(cut);
+    }
+
+    fn sequence_data(&self, index: LogIndex, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
                 Effect::Write { ino, offset, data } => {
                     self.extents(*ino, |file| {
                         file.put(index, *offset, *offset + data.len() as u64, Some(data.clone()));
@@ -114,7 +134,7 @@ impl Overlay {
                 Effect::Zero { ino, offset, len } => {
                     self.extents(*ino, |file| file.put(index, *offset, offset.saturating_add(*len), None));
                 }
-                Effect::Purge { .. } | Effect::Check { .. } => {}
+                Effect::Put { .. } | Effect::Delete { .. } | Effect::Purge { .. } | Effect::Check { .. } => {}
             }
         }
     }
@@ -180,6 +200,15 @@ impl Overlay {
     /// Pending changes to keys of one directory or inode with this prefix, from `from` on, in order; `None` is deleted.
     pub fn pending_range(&self, prefix: &[u8], from: &[u8]) -> Vec<(Key, Option<Bytes>)> {
         self.keys(prefix).pending_range(prefix, from)
+    }
+
+    /// To be handed to `no_cut_since` by whoever has read a file's size and then its bytes.
+    pub fn cuts(&self, ino: Ino) -> Option<u64> {
+        self.cuts.so_far(ino)
+    }
+
+    pub fn no_cut_since(&self, ino: Ino, then: Option<u64>) -> bool {
+        self.cuts.none_since(ino, then)
     }
 
     /// What is pending of a file between two offsets, in order of offset, without overlaps.
