@@ -14,6 +14,8 @@ mod error;
 mod listings;
 mod lookups;
 mod mount;
+mod opening;
+mod opens;
 mod point;
 mod replica;
 mod request;
@@ -23,7 +25,6 @@ mod session;
 mod standby;
 mod table;
 mod translate;
-mod writers;
 mod xattr;
 
 pub use backend::Backend;

@@ -8,6 +8,7 @@ use crate::doubt;
 use crate::error::MountError;
 use crate::listings::Listings;
 use crate::lookups::Lookups;
+use crate::opens::Opens;
 use crate::point;
 use crate::request::Desk;
 use crate::seal::Seals;
@@ -15,7 +16,6 @@ use crate::serve::Active;
 use crate::session::{self, Ended};
 use crate::standby::Standby;
 use crate::table;
-use crate::writers::Writers;
 use fuser::{Filesystem, Notifier};
 use holdfast_storage::types::MAX_WRITE;
 use rustix::fs::{Mode, OFlags, open};
@@ -76,21 +76,20 @@ impl Mounted {
             source,
         };
         let threads = options.threads;
-        let writers = Arc::new(Writers::default());
-        let seals =
-            Seals::begin(Arc::clone(&backend), Arc::clone(&writers), options.deadline).map_err(session_failed)?;
+        let opens = Arc::new(Opens::default());
+        let seals = Seals::begin(Arc::clone(&backend), Arc::clone(&opens), options.deadline).map_err(session_failed)?;
         let desk = Arc::new(Desk {
             backend,
             lookups: Lookups::default(),
             listings: Listings::default(),
-            writers,
+            opens,
             options,
             doubts,
             seals,
         });
         // The data are a PBX's: no program here needs set-id bits to take effect, no device node to be opened.
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let (mounted, kernel) = begin(path, Active(Arc::clone(&desk)), flags, threads)?;
+        let (mounted, kernel) = begin(path, Active::new(Arc::clone(&desk)), flags, threads)?;
         thread::Builder::new()
             .name("fuse-doubt".into())
             .spawn(move || doubt::settle(&received, &kernel))

@@ -7,8 +7,9 @@ use crate::errno;
 use crate::listings::Listings;
 use crate::lookups::Lookups;
 use crate::mount::Options;
+use crate::opening::Handle;
+use crate::opens::Opens;
 use crate::seal::{Seals, is_to_be_sealed};
-use crate::writers::Writers;
 use fuser::{
     Errno, FileAttr, FileHandle, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
@@ -64,7 +65,7 @@ pub(crate) struct Desk<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) lookups: Lookups,
     pub(crate) listings: Listings,
-    pub(crate) writers: Arc<Writers>,
+    pub(crate) opens: Arc<Opens>,
     pub(crate) options: Options,
     pub(crate) doubts: Sender<Doubt>,
     pub(crate) seals: Seals,
@@ -124,7 +125,7 @@ impl<B: Backend> Desk<B> {
         give: impl FnOnce(&Self, Reply, R) + Send + 'static,
     ) {
         self.change_or(wait, reply, op, give, move |desk, _, doubt| {
-            desk.writers.lost(ino);
+            desk.opens.lost(ino);
             desk.doubt(doubt);
         });
     }
@@ -199,7 +200,7 @@ impl<B: Backend> Desk<B> {
     }
 
     pub(crate) fn sync(&self, reply: ReplyEmpty, ino: Ino) {
-        if self.writers.has_lost(ino) {
+        if self.opens.has_lost(ino) {
             return reply.errno(Errno::EIO);
         }
         let done = move |synced: Result<(), Failure>| match synced {
@@ -221,9 +222,9 @@ impl<B: Backend> Desk<B> {
         }
     }
 
-    /// Nothing refers any more to a descriptor that could write, nor to a mapping of it.
-    pub(crate) fn released(&self, ino: Ino) {
-        if self.writers.closed(ino) > 0 {
+    /// Nothing refers any more to an open file, nor to a mapping of it.
+    pub(crate) fn released(&self, ino: Ino, handle: Handle) {
+        if self.opens.closed(ino, handle) > 0 || !handle.is_writer {
             return;
         }
         if self.backend.getattr(ino).is_ok_and(|inode| is_to_be_sealed(&inode)) {

@@ -5,7 +5,7 @@
 //! a long one doesn't hold up the others.
 
 use crate::backend::Backend;
-use crate::writers::Writers;
+use crate::opens::Opens;
 use holdfast_replicator::api::{Failure, Request, Wait};
 use holdfast_storage::class::Close;
 use holdfast_storage::op::{Op, Reply};
@@ -85,11 +85,11 @@ impl Queue {
 pub(crate) struct Seals(Arc<Queue>);
 
 impl Seals {
-    pub(crate) fn begin<B: Backend>(backend: Arc<B>, writers: Arc<Writers>, deadline: Duration) -> io::Result<Self> {
+    pub(crate) fn begin<B: Backend>(backend: Arc<B>, opens: Arc<Opens>, deadline: Duration) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let sealer = Sealer {
             backend,
-            writers,
+            opens,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             queue: Arc::clone(&queue),
         };
@@ -117,7 +117,7 @@ impl Drop for Seals {
 
 struct Sealer<B> {
     backend: Arc<B>,
-    writers: Arc<Writers>,
+    opens: Arc<Opens>,
     deadline_ms: u64,
     queue: Arc<Queue>,
 }
@@ -136,7 +136,7 @@ impl<B: Backend> Sealer<B> {
     /// anew.
     fn step(self: &Arc<Self>, mut job: Job) -> Result<(), Failure> {
         let inode = self.backend.getattr(job.ino)?;
-        if !is_to_be_sealed(&inode) || self.writers.of(job.ino) > 0 {
+        if !is_to_be_sealed(&inode) || self.opens.writers_of(job.ino) > 0 {
             return Ok(());
         }
         // No two changes have the same ctime, and nobody can set it.

@@ -5,9 +5,10 @@ use crate::backend::Backend;
 use crate::class;
 use crate::directory;
 use crate::errno;
+use crate::opening::{Handle, Opening, Way};
 use crate::request::{Desk, Refuse, inode, written};
 use crate::translate::{
-    bytes, caller, create, create_of_class, fallocate_how, ino, open_flags, rename_how, seek, set_xattr_how, sized,
+    bytes, caller, create, create_of_class, fallocate_how, ino, rename_how, seek, set_xattr_how, sized,
 };
 use crate::xattr;
 use bytes::Bytes;
@@ -27,11 +28,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tracing::warn;
-
-/// All that is kept per open file is whether it may be written: whatever else matters of its flags comes with every
-/// request.
-const READER: FileHandle = FileHandle(0);
-const WRITER: FileHandle = FileHandle(1);
 
 /// Requests of its own (read-ahead, asynchronous direct I/O, write-back of mappings) that the kernel has under way.
 const MAX_BACKGROUND: u16 = 64;
@@ -56,21 +52,27 @@ const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
 ];
 
-pub(crate) struct Active<B>(pub(crate) Arc<Desk<B>>);
+pub(crate) struct Active<B> {
+    desk: Arc<Desk<B>>,
+    opening: Opening,
+}
 
 impl<B: Backend> Active<B> {
+    pub(crate) fn new(desk: Arc<Desk<B>>) -> Self {
+        Self {
+            desk,
+            opening: Opening::default(),
+        }
+    }
+
     fn backend(&self) -> &B {
-        &self.0.backend
+        &self.desk.backend
     }
 }
 
 /// Counted before the kernel knows of it, for its closing may overtake the answer.
-fn handle<B: Backend>(desk: &Desk<B>, ino: Ino, flags: i32) -> FileHandle {
-    if flags & libc::O_ACCMODE == libc::O_RDONLY {
-        return READER;
-    }
-    desk.writers.opened(ino);
-    WRITER
+fn handle<B: Backend>(desk: &Desk<B>, ino: Ino, flags: i32, way: Way) -> Handle {
+    desk.opens.opened(ino, flags & libc::O_ACCMODE != libc::O_RDONLY, way)
 }
 
 impl<B: Backend> Filesystem for Active<B> {
@@ -80,6 +82,7 @@ impl<B: Backend> Filesystem for Active<B> {
                 warn!(?flag, "this kernel lacks a FUSE feature: Linux 6.8 or newer is wanted");
             }
         }
+        self.opening = Opening::on(config.kernel_abi());
         // Both are in the range that fuser takes.
         let _ = config.set_max_write(MAX_WRITE as u32);
         let _ = config.set_max_background(MAX_BACKGROUND);
@@ -97,25 +100,25 @@ impl<B: Backend> Filesystem for Active<B> {
                 Err(failure) => Err(failure),
             }
         };
-        let desk = Arc::clone(&self.0);
-        self.0.answer(reply, found, move |found, reply| match found {
+        let desk = Arc::clone(&self.desk);
+        self.desk.answer(reply, found, move |found, reply| match found {
             Some(found) => desk.entry(&found, reply, |attr, reply| reply.entry(&TTL, attr, GENERATION)),
             None => reply.entry(&TTL, &attr::absent(), GENERATION),
         });
     }
 
     fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
-        self.0.forget(ino(number), nlookup);
+        self.desk.forget(ino(number), nlookup);
     }
 
     fn getattr(&self, _req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let found = self.backend().getattr(ino(number));
         if found.as_ref().is_ok_and(|inode| inode.nlink == 0) {
             // The answer to the removal may have been lost.
-            self.0.orphaned(ino(number));
+            self.desk.orphaned(ino(number));
         }
         let found = found.and_then(|inode| attr::of(ino(number), &inode));
-        self.0.answer(reply, found, |attr, reply| reply.attr(&TTL, &attr));
+        self.desk.answer(reply, found, |attr, reply| reply.attr(&TTL, &attr));
     }
 
     fn setattr(
@@ -150,7 +153,7 @@ impl<B: Backend> Filesystem for Active<B> {
             mtime: mtime.map(attr::set_time),
             clear_setid,
         };
-        self.0
+        self.desk
             .change(reply, Op::SetAttr { ino: ino(number), set }, |_, outcome, reply| {
                 let (ino, inode) = inode(outcome);
                 match attr::of(ino, &inode) {
@@ -168,7 +171,7 @@ impl<B: Backend> Filesystem for Active<B> {
                 Err(Refusal::Invalid.into())
             }
         });
-        self.0.answer(reply, target, |target, reply| reply.data(&target));
+        self.desk.answer(reply, target, |target, reply| reply.data(&target));
     }
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
@@ -177,7 +180,7 @@ impl<B: Backend> Filesystem for Active<B> {
         } else {
             mode & libc::S_IFMT
         };
-        self.0.change_entry(
+        self.desk.change_entry(
             reply,
             create(
                 caller(req, umask),
@@ -191,11 +194,11 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let class = match class::of_new(self.backend(), &self.0.options.classes, ino(parent), name.as_bytes()) {
+        let class = match class::of_new(self.backend(), &self.desk.options.classes, ino(parent), name.as_bytes()) {
             Ok(class) => class,
             Err(failure) => return reply.refuse(failure),
         };
-        self.0.change_entry(
+        self.desk.change_entry(
             reply,
             create_of_class(
                 class,
@@ -210,7 +213,7 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.0.change_only(
+        self.desk.change_only(
             reply,
             Op::Unlink {
                 parent: ino(parent),
@@ -221,7 +224,7 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.0.change_only(
+        self.desk.change_only(
             reply,
             Op::Rmdir {
                 parent: ino(parent),
@@ -233,7 +236,7 @@ impl<B: Backend> Filesystem for Active<B> {
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = bytes(target.as_os_str());
-        self.0.change_entry(
+        self.desk.change_entry(
             reply,
             create(caller(req, 0), parent, name, libc::S_IFLNK | 0o777, 0, target),
         );
@@ -262,11 +265,11 @@ impl<B: Backend> Filesystem for Active<B> {
             how,
             caller: caller(req, 0),
         };
-        self.0.change_only(reply, op);
+        self.desk.change_only(reply, op);
     }
 
     fn link(&self, _req: &Request, number: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        self.0.change_entry(
+        self.desk.change_entry(
             reply,
             Op::Link {
                 ino: ino(number),
@@ -277,10 +280,13 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn open(&self, _req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let desk = Arc::clone(&self.0);
+        let (desk, number) = (Arc::clone(&self.desk), ino(number));
+        let class = || desk.backend.getattr(number).ok().map(|inode| inode.class);
+        let way = self.opening.way(flags.0, class);
         // O_TRUNC comes as a setattr of its own.
-        self.0.answer(reply, Ok(()), move |(), reply| {
-            reply.opened(handle(&desk, ino(number), flags.0), open_flags(flags.0));
+        self.desk.answer(reply, Ok(()), move |(), reply| {
+            let handle = handle(&desk, number, flags.0, way);
+            reply.opened(handle.number(), handle.flags());
         });
     }
 
@@ -296,9 +302,7 @@ impl<B: Backend> Filesystem for Active<B> {
     ) {
         // Nobody waits for it.
         reply.ok();
-        if fh == WRITER {
-            self.0.released(ino(number));
-        }
+        self.desk.released(ino(number), Handle::of(fh));
     }
 
     fn create(
@@ -319,11 +323,13 @@ impl<B: Backend> Filesystem for Active<B> {
             0,
             Bytes::new(),
         );
-        self.0.change(reply, op, move |desk, outcome, reply| {
+        let opening = self.opening;
+        self.desk.change(reply, op, move |desk, outcome, reply| {
             let found = inode(outcome);
             desk.entry(&found, reply, |attr, reply| {
-                let handle = handle(desk, found.0, flags);
-                reply.created(&TTL, attr, GENERATION, handle, open_flags(flags));
+                let way = opening.way(flags, || Some(found.1.class));
+                let handle = handle(desk, found.0, flags, way);
+                reply.created(&TTL, attr, GENERATION, handle.number(), handle.flags());
             });
         });
     }
@@ -340,7 +346,7 @@ impl<B: Backend> Filesystem for Active<B> {
         reply: ReplyData,
     ) {
         let data = self.backend().read(ino(number), offset, size as usize);
-        self.0.answer(reply, data, |data, reply| reply.data(&data));
+        self.desk.answer(reply, data, |data, reply| reply.data(&data));
     }
 
     fn write(
@@ -370,43 +376,43 @@ impl<B: Backend> Filesystem for Active<B> {
         };
         let give = |_: &Desk<B>, outcome, reply: ReplyWrite| reply.written(written(&outcome));
         if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
-            self.0.write_back(wait, reply, op, ino(number), give);
+            self.desk.write_back(wait, reply, op, ino(number), give);
         } else {
-            self.0.change_when(wait, reply, op, give);
+            self.desk.change_when(wait, reply, op, give);
         }
     }
 
     /// Every write has had its own answer; what the kernel wrote back from mappings it knows itself, and says at close.
     fn flush(&self, _req: &Request, number: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        if fh == WRITER {
-            self.0.flush(reply, ino(number));
+        if Handle::of(fh).is_writer {
+            self.desk.flush(reply, ino(number));
         } else {
-            self.0.answer(reply, Ok(()), |(), reply| reply.ok());
+            self.desk.answer(reply, Ok(()), |(), reply| reply.ok());
         }
     }
 
     fn fsync(&self, _req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.0.sync(reply, ino(number));
+        self.desk.sync(reply, ino(number));
     }
 
     fn fsyncdir(&self, _req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.0.sync(reply, ino(number));
+        self.desk.sync(reply, ino(number));
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let handle = self.0.listings.open();
-        self.0.answer(reply, Ok(()), move |(), reply| {
+        let handle = self.desk.listings.open();
+        self.desk.answer(reply, Ok(()), move |(), reply| {
             reply.opened(handle, FopenFlags::empty());
         });
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.0.listings.close(fh);
+        self.desk.listings.close(fh);
         reply.ok();
     }
 
     fn readdir(&self, _req: &Request, dir: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let end = self.0.listing_end(ino(dir), fh, offset);
+        let end = self.desk.listing_end(ino(dir), fh, offset);
         let listed = end.and_then(|end| {
             directory::list(self.backend(), ino(dir), (offset, end), PAGE, |entry| {
                 Ok(reply.add(
@@ -417,12 +423,12 @@ impl<B: Backend> Filesystem for Active<B> {
                 ))
             })
         });
-        self.0.answer(reply, listed, |(), reply| reply.ok());
+        self.desk.answer(reply, listed, |(), reply| reply.ok());
     }
 
     fn readdirplus(&self, _req: &Request, dir: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let mut told = Vec::new();
-        let end = self.0.listing_end(ino(dir), fh, offset);
+        let end = self.desk.listing_end(ino(dir), fh, offset);
         let listed = end.and_then(|end| {
             directory::list(self.backend(), ino(dir), (offset, end), PAGE_PLUS, |entry| {
                 let inode = match self.backend().getattr(entry.ino) {
@@ -441,15 +447,15 @@ impl<B: Backend> Filesystem for Active<B> {
                 Ok(full)
             })
         });
-        let desk = Arc::clone(&self.0);
-        self.0.answer(reply, listed, move |(), reply| {
+        let desk = Arc::clone(&self.desk);
+        self.desk.answer(reply, listed, move |(), reply| {
             told.into_iter().for_each(|ino| desk.lookups.found(ino));
             reply.ok();
         });
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.0.answer(reply, self.backend().space(), |(free, total), reply| {
+        self.desk.answer(reply, self.backend().space(), |(free, total), reply| {
             let (blocks, free) = (total / BLOCK, free / BLOCK);
             // Inodes take what space there is: as many files as blocks.
             reply.statfs(
@@ -481,14 +487,14 @@ impl<B: Backend> Filesystem for Active<B> {
                 return reply.refuse(Refusal::Exists.into());
             }
             return match own.set(req.uid(), ino(number), Some(value)) {
-                Ok(op) => self.0.change_only(reply, op),
+                Ok(op) => self.desk.change_only(reply, op),
                 Err(failure) => reply.refuse(failure),
             };
         }
         match xattr::supported(name.as_bytes()).and_then(|()| set_xattr_how(flags)) {
             Ok(how) => {
                 let (name, value) = (bytes(name), Bytes::copy_from_slice(value));
-                self.0.change_only(
+                self.desk.change_only(
                     reply,
                     Op::SetXattr {
                         ino: ino(number),
@@ -508,13 +514,13 @@ impl<B: Backend> Filesystem for Active<B> {
         if let Some(own) = class::Attribute::named(name) {
             let value = self.backend().getattr(ino(number)).and_then(|inode| own.value(&inode));
             return self
-                .0
+                .desk
                 .answer(reply, value, move |value, reply| sized(reply, value.as_bytes(), size));
         }
         let value = xattr::supported(name)
             .and_then(|()| self.backend().xattrs(ino(number)))
             .and_then(|all| xattr::get(&all, name));
-        self.0
+        self.desk
             .answer(reply, value, move |value, reply| sized(reply, &value, size));
     }
 
@@ -524,19 +530,19 @@ impl<B: Backend> Filesystem for Active<B> {
             .backend()
             .xattrs(ino(number))
             .map(|all| xattr::list(&all, privileged));
-        self.0
+        self.desk
             .answer(reply, names, move |names, reply| sized(reply, &names, size));
     }
 
     fn removexattr(&self, req: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         if let Some(own) = class::Attribute::named(name.as_bytes()) {
             return match own.set(req.uid(), ino(number), None) {
-                Ok(op) => self.0.change_only(reply, op),
+                Ok(op) => self.desk.change_only(reply, op),
                 Err(failure) => reply.refuse(failure),
             };
         }
         match xattr::supported(name.as_bytes()) {
-            Ok(()) => self.0.change_only(
+            Ok(()) => self.desk.change_only(
                 reply,
                 Op::RemoveXattr {
                     ino: ino(number),
@@ -558,7 +564,7 @@ impl<B: Backend> Filesystem for Active<B> {
         reply: ReplyEmpty,
     ) {
         match fallocate_how(mode) {
-            Ok(how) => self.0.change_only(
+            Ok(how) => self.desk.change_only(
                 reply,
                 Op::Fallocate {
                     ino: ino(number),
@@ -573,7 +579,7 @@ impl<B: Backend> Filesystem for Active<B> {
 
     fn lseek(&self, _req: &Request, number: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let found = seek(self.backend(), ino(number), offset, whence);
-        self.0.answer(reply, found, |found, reply| {
+        self.desk.answer(reply, found, |found, reply| {
             match found.and_then(|at| i64::try_from(at).ok()) {
                 Some(at) => reply.offset(at),
                 None => reply.error(errno::NOTHING_FURTHER),

@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::errno;
 use bytes::Bytes;
-use fuser::{FopenFlags, INodeNo, RenameFlags, ReplyXattr, Request};
+use fuser::{INodeNo, RenameFlags, ReplyXattr, Request};
 use holdfast_replicator::api::Failure;
 use holdfast_storage::class::Class;
 use holdfast_storage::op::{Caller, Fallocate, Op, Refusal, Rename, SetXattr};
@@ -50,14 +50,6 @@ pub(crate) fn create_of_class(
         target,
         class,
         caller,
-    }
-}
-
-pub(crate) fn open_flags(flags: i32) -> FopenFlags {
-    if flags & libc::O_DIRECT != 0 {
-        FopenFlags::FOPEN_DIRECT_IO
-    } else {
-        FopenFlags::FOPEN_KEEP_CACHE
     }
 }
 

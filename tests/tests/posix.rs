@@ -2,6 +2,8 @@
 //! serves all cases; at the end another node must show the same tree.
 
 mod common;
+#[path = "posix/growing.rs"]
+mod growing;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -33,6 +35,7 @@ const CASES: &[Case] = &[
     ("direct I/O", direct_io),
     ("shared mapping", shared_mapping),
     ("a file shared by many", shared_by_many),
+    ("a growing file", growing::growing),
     ("truncating", truncating),
     ("renaming", renaming),
     ("links", links),
