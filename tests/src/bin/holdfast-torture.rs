@@ -29,7 +29,7 @@ struct Cli {
     /// Draws the same operations and faults again (their effects depend on the machine's pace).
     #[arg(long)]
     seed: Option<u64>,
-    /// Processes at once; every third works on names, the others on bytes.
+    /// Processes at once, of six: two work on bytes and one on names of their own, three on what they share.
     #[arg(long, default_value_t = 6)]
     workers: u64,
     /// In an existing folder of any file system, without a cluster and without faults.

@@ -1,4 +1,4 @@
-//! Workers of both kinds at once, on a cluster under faults or on a folder of any file system.
+//! Workers of all kinds at once, on a cluster under faults or on a folder of any file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,9 +98,12 @@ impl Course {
     fn start(&self, roots: &[PathBuf]) -> Result<Workers> {
         let mut workers = Workers(Vec::new());
         for number in 0..self.workers {
-            // Two of three on bytes: that is where most of the code is.
-            let kind = if number % 3 == 2 { Kind::Names } else { Kind::Data };
-            let folder = format!("{FOLDER}/{number}");
+            // Half of them alone, on bytes most of the time: that is where most of the code is.
+            let (kind, folder) = match number % 6 {
+                0 | 2 => (Kind::Data, format!("{FOLDER}/{number}")),
+                4 => (Kind::Names, format!("{FOLDER}/{number}")),
+                _ => (Kind::Shared, format!("{FOLDER}/shared")),
+            };
             fs::create_dir_all(existing(roots)?.join(&folder)).context("making a worker's folder")?;
             let kind = kind.to_possible_value().expect("no kind is hidden");
             let mut command = Command::new(&self.program);

@@ -1,20 +1,21 @@
 //! One file's bytes: every way to write them, to move its end, to make holes and to read, against a copy in memory.
 
-use std::ptr::NonNull;
-
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     Advice, FallocateFlags, MemfdFlags, Mode, OFlags, SeekFrom, copy_file_range, fadvise, fallocate, fdatasync, fstat,
     fsync, ftruncate, memfd_create, openat, seek,
 };
 use rustix::io::{Errno, pread, pwrite};
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+use rustix::mm::ProtFlags;
 
+use super::compare::{mixed, same, whole};
 use super::fault::{Fault, fault, wrong};
+use super::mapping::Mapping;
 use super::place::Place;
 use super::story::Story;
+use super::work::Work;
 
 /// Of the file's part that the model knows.
 const MOST: usize = 256 << 10;
@@ -72,7 +73,7 @@ pub(super) struct Data {
     buffer: Aligned,
     model: Vec<u8>,
     random: StdRng,
-    pub(super) story: Story,
+    story: Story,
 }
 
 /// Memory as O_DIRECT wants it.
@@ -123,32 +124,6 @@ impl Data {
                 Err(Fault::Lost(_)) if place.fails_over() => {}
                 Err(fault) => anyhow::bail!("making the file: {fault:?}"),
             }
-        }
-    }
-
-    /// One operation.
-    pub(super) fn step(&mut self) -> Result<(), String> {
-        let op = self.draw();
-        self.story.operation(&op);
-        let (after, grain) = self.after(&op);
-        match self.carry_out(&op, &after) {
-            Ok(()) => {
-                self.model = after;
-                Ok(())
-            }
-            Err(Fault::Lost(errno)) if self.place.fails_over() => self.settle(&after, grain, errno),
-            Err(Fault::Lost(errno)) => Err(format!("says {errno}")),
-            Err(Fault::Wrong(what)) => Err(what),
-        }
-    }
-
-    /// At the end: all of it, once more.
-    pub(super) fn finish(&mut self) -> Result<(), String> {
-        let model = self.model.clone();
-        match self.verify(&model) {
-            Ok(()) => Ok(()),
-            Err(Fault::Lost(errno)) if self.place.fails_over() => self.settle(&model, Grain::Whole, errno),
-            Err(fault) => Err(format!("{fault:?}")),
         }
     }
 
@@ -352,24 +327,8 @@ impl Data {
         }
     }
 
-    /// A mapping of the pages around a range, and where in it the range begins.
     fn map(&self, at: usize, len: usize, how: ProtFlags) -> Result<(Mapping, usize), Fault> {
-        let first = at / PAGE * PAGE;
-        let length = at + len - first;
-        // SAFETY: a new mapping at an address of the kernel's choice; it is only ever handed to system calls.
-        let mapped = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                how,
-                MapFlags::SHARED,
-                &self.file,
-                self.base + first as u64,
-            )
-        };
-        let address = mapped.map_err(|errno| fault("mmap", errno))?;
-        let address = NonNull::new(address.cast()).expect("never at 0");
-        Ok((Mapping { address, length }, at - first))
+        Mapping::around(&self.file, self.base + at as u64, len, how).map_err(|errno| fault("mmap", errno))
     }
 
     fn map_read(&self, at: usize, len: usize) -> Result<(), Fault> {
@@ -497,6 +456,36 @@ impl Data {
     }
 }
 
+impl Work for Data {
+    fn step(&mut self) -> Result<(), String> {
+        let op = self.draw();
+        self.story.operation(&op);
+        let (after, grain) = self.after(&op);
+        match self.carry_out(&op, &after) {
+            Ok(()) => {
+                self.model = after;
+                Ok(())
+            }
+            Err(Fault::Lost(errno)) if self.place.fails_over() => self.settle(&after, grain, errno),
+            Err(Fault::Lost(errno)) => Err(format!("says {errno}")),
+            Err(Fault::Wrong(what)) => Err(what),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        let model = self.model.clone();
+        match self.verify(&model) {
+            Ok(()) => Ok(()),
+            Err(Fault::Lost(errno)) if self.place.fails_over() => self.settle(&model, Grain::Whole, errno),
+            Err(fault) => Err(format!("{fault:?}")),
+        }
+    }
+
+    fn story(self) -> Story {
+        self.story
+    }
+}
+
 /// The file as it is after none, one, two, ... pages of a write, the last left out.
 fn pieces<'a>(before: &'a [u8], after: &'a [u8], from: usize) -> impl Iterator<Item = Vec<u8>> + 'a {
     let boundaries = (from / PAGE + 1..)
@@ -512,14 +501,6 @@ fn pieces<'a>(before: &'a [u8], after: &'a [u8], from: usize) -> impl Iterator<I
     })
 }
 
-/// Each byte old or new, the size between both.
-fn mixed(before: &[u8], after: &[u8], found: &[u8]) -> bool {
-    let sizes = before.len().min(after.len())..=before.len().max(after.len());
-    let byte = |of: &[u8], at: usize| of.get(at).copied().unwrap_or(0);
-    let fits = |(at, is): (usize, &u8)| *is == byte(before, at) || *is == byte(after, at);
-    sizes.contains(&found.len()) && found.iter().enumerate().all(fits)
-}
-
 fn open_one(folder: BorrowedFd<'_>, how: OFlags) -> Result<OwnedFd, Fault> {
     let how = OFlags::RDWR | OFlags::CLOEXEC | how;
     openat(folder, NAME, how, Mode::from_raw_mode(0o600)).map_err(|errno| fault("open", errno))
@@ -532,67 +513,4 @@ fn open(folder: BorrowedFd<'_>, how: OFlags) -> Result<(OwnedFd, OwnedFd), Fault
 
 fn read(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, Fault> {
     pread(file, buffer, at).map_err(|errno| fault("pread", errno))
-}
-
-fn whole(call: &str, moved: Result<usize, Errno>, len: usize) -> Result<(), Fault> {
-    match moved {
-        Ok(moved) if moved == len => Ok(()),
-        // A failing piece after a good one: the next call would say why.
-        Ok(_) => Err(Fault::Lost(Errno::IO)),
-        Err(errno) => Err(fault(call, errno)),
-    }
-}
-
-fn same(what: &str, at: usize, expected: &[u8], found: &[u8]) -> Result<(), Fault> {
-    if expected == found {
-        return Ok(());
-    }
-    let differ = (0..expected.len().min(found.len())).filter(|at| expected[*at] != found[*at]);
-    let (count, first, last) = (
-        differ.clone().count(),
-        differ.clone().next(),
-        differ.clone().next_back(),
-    );
-    wrong!(
-        "{what} at {at}: {} bytes where {} are right; {count} differ, the first at {first:?}, the last at {last:?}",
-        found.len(),
-        expected.len()
-    );
-}
-
-struct Mapping {
-    address: NonNull<u8>,
-    length: usize,
-}
-
-impl Mapping {
-    /// Out of the mapping into a file.
-    fn save(&self, from: usize, len: usize, to: BorrowedFd<'_>) -> Result<usize, Errno> {
-        assert!(from + len <= self.length);
-        // SAFETY: within the mapping; a page that can't be had makes the call fail.
-        moved(unsafe { libc::pwrite(to.as_raw_fd(), self.address.as_ptr().add(from).cast(), len, 0) })
-    }
-
-    /// Out of a file into the mapping.
-    fn load(&self, into: usize, len: usize, from: BorrowedFd<'_>) -> Result<usize, Errno> {
-        assert!(into + len <= self.length);
-        // SAFETY: as above.
-        moved(unsafe { libc::pread(from.as_raw_fd(), self.address.as_ptr().add(into).cast(), len, 0) })
-    }
-
-    fn sync(&self) -> Result<(), Errno> {
-        // SAFETY: the mapping's own range.
-        unsafe { msync(self.address.as_ptr().cast(), self.length, MsyncFlags::SYNC) }
-    }
-}
-
-fn moved(count: isize) -> Result<usize, Errno> {
-    usize::try_from(count).map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped once, ended once; nothing else holds the address.
-        let _only_fails_on_a_bad_range = unsafe { munmap(self.address.as_ptr().cast(), self.length) };
-    }
 }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::fault::{Fault, fault, wrong};
 use super::place::Place;
 use super::story::Story;
+use super::work::Work;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "a-name-of-some-length.wav", "ü"];
 const DEEPEST: usize = 4;
@@ -88,7 +89,7 @@ pub(super) struct Names {
     /// The inode of each node that was seen: it is one for ever, on every machine.
     inodes: BTreeMap<usize, u64>,
     random: StdRng,
-    pub(super) story: Story,
+    story: Story,
 }
 
 impl Names {
@@ -106,35 +107,6 @@ impl Names {
             random: StdRng::seed_from_u64(seed),
             story: Story::default(),
         })
-    }
-
-    /// One operation: it must end as the model says.
-    pub(super) fn step(&mut self) -> Result<(), String> {
-        let op = self.draw();
-        self.story.operation(&op);
-        let mut after = self.tree.clone();
-        let expected = after.apply(&op);
-        match (self.carry_out(&op), expected) {
-            (Ok(()), Ok(())) => {
-                self.tree = after;
-                Ok(())
-            }
-            (Err(Said::Wrong(what)), _) => Err(what),
-            (Err(Said::Errno(said)), Err(right)) if said == right => Ok(()),
-            (Err(Said::Errno(said)), expected) => match fault("it", said) {
-                Fault::Lost(errno) if self.place.fails_over() => self.settle(after, errno),
-                _ => Err(format!("says {said}, but {expected:?} is right")),
-            },
-            (Ok(()), Err(right)) => Err(format!("succeeds, but {right} is right")),
-        }
-    }
-
-    pub(super) fn finish(&mut self) -> Result<(), String> {
-        match self.verify() {
-            Ok(()) => Ok(()),
-            Err(Fault::Lost(errno)) if self.place.fails_over() => self.settle(self.tree.clone(), errno),
-            Err(fault) => Err(format!("{fault:?}")),
-        }
     }
 
     fn draw(&mut self) -> Op {
@@ -259,6 +231,40 @@ impl Names {
                 "after {errno} the tree is neither as before nor as after:\n    {from_before}\n    {from_after}"
             )),
         }
+    }
+}
+
+impl Work for Names {
+    fn step(&mut self) -> Result<(), String> {
+        let op = self.draw();
+        self.story.operation(&op);
+        let mut after = self.tree.clone();
+        let expected = after.apply(&op);
+        match (self.carry_out(&op), expected) {
+            (Ok(()), Ok(())) => {
+                self.tree = after;
+                Ok(())
+            }
+            (Err(Said::Wrong(what)), _) => Err(what),
+            (Err(Said::Errno(said)), Err(right)) if said == right => Ok(()),
+            (Err(Said::Errno(said)), expected) => match fault("it", said) {
+                Fault::Lost(errno) if self.place.fails_over() => self.settle(after, errno),
+                _ => Err(format!("says {said}, but {expected:?} is right")),
+            },
+            (Ok(()), Err(right)) => Err(format!("succeeds, but {right} is right")),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        match self.verify() {
+            Ok(()) => Ok(()),
+            Err(Fault::Lost(errno)) if self.place.fails_over() => self.settle(self.tree.clone(), errno),
+            Err(fault) => Err(format!("{fault:?}")),
+        }
+    }
+
+    fn story(self) -> Story {
+        self.story
     }
 }
 

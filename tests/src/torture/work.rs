@@ -12,6 +12,8 @@ use rustix::process::Signal;
 use super::data::Data;
 use super::names::Names;
 use super::place::Place;
+use super::shared::Shared;
+use super::story::Story;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -19,6 +21,24 @@ pub enum Kind {
     Data,
     /// A small tree of names.
     Names,
+    /// Records of one file, names of one folder: each worker's own beside those of the others.
+    Shared,
+}
+
+pub(super) trait Work {
+    /// One operation.
+    fn step(&mut self) -> Result<(), String>;
+    /// At the end: all of it, once more.
+    fn finish(&mut self) -> Result<(), String>;
+    fn story(self) -> Story;
+}
+
+fn drive(mut work: impl Work, go_on: impl Fn() -> bool) -> (Result<(), String>, Story) {
+    let mut outcome = Ok(());
+    while outcome.is_ok() && go_on() {
+        outcome = work.step();
+    }
+    (outcome.and_then(|()| work.finish()), work.story())
 }
 
 /// Goes on until its input ends; then says `OPERATIONS OPEN`, the latter being those whose outcome a fault left open.
@@ -37,22 +57,9 @@ pub fn run(kind: Kind, seed: u64, place: &Place) -> Result<()> {
     });
     let go_on = || !stop.load(Ordering::Relaxed);
     let (outcome, story) = match kind {
-        Kind::Data => {
-            let mut work = Data::new(place, seed)?;
-            let mut outcome = Ok(());
-            while outcome.is_ok() && go_on() {
-                outcome = work.step();
-            }
-            (outcome.and_then(|()| work.finish()), work.story)
-        }
-        Kind::Names => {
-            let mut work = Names::new(place, seed)?;
-            let mut outcome = Ok(());
-            while outcome.is_ok() && go_on() {
-                outcome = work.step();
-            }
-            (outcome.and_then(|()| work.finish()), work.story)
-        }
+        Kind::Data => drive(Data::new(place, seed)?, go_on),
+        Kind::Names => drive(Names::new(place, seed)?, go_on),
+        Kind::Shared => drive(Shared::new(place, seed)?, go_on),
     };
     match outcome {
         Ok(()) => println!("{} {}", story.operations, story.open),
