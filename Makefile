@@ -1,10 +1,11 @@
-.PHONY: help setup build demo soak crash torture bench test check
+.PHONY: help setup build demo soak crash torture many bench test check
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make crash (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make crash and make many (root)"
 	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
 	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
+	@echo "make many    ten million files: memory, a failover, a check; OPEN=n opens so many at once, WALK=1 compares du and ls -lR with the local disk (FILES=n; root)"
 	@echo "make bench   the speed of Holdfast, GlusterFS and the local disk under the same loads, by turns (ONLY=load,load; ROUNDS=n; root)"
 	@echo "make test    everything that must hold before a commit: build, lints, all tests (root)"
 	@echo "make build   the release binaries alone"
@@ -23,12 +24,16 @@ demo: setup
 soak: setup
 	@scripts/demo.sh soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
+	@scripts/many.sh --files $(or $(FILES),10000000) --open $(or $(OPEN),1000000)
 
 crash: setup
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
 
 torture: setup
 	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+many: setup
+	@scripts/many.sh --files $(or $(FILES),10000000) $(if $(OPEN),--open $(OPEN)) $(if $(WALK),--walk)
 
 bench: setup
 	@scripts/bench.sh $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -8,10 +8,19 @@ use std::sync::{Mutex, MutexGuard};
 
 const SHARDS: usize = 64;
 
-#[derive(Default)]
-struct Held {
-    count: u64,
-    orphaned: bool,
+/// How often the kernel was told of it, and whether it is an orphan: in eight bytes, for the kernel holds millions.
+#[derive(Clone, Copy, Default)]
+struct Held(u64);
+
+const ORPHANED: u64 = 1 << 63;
+
+impl Held {
+    fn count(self) -> u64 {
+        self.0 & !ORPHANED
+    }
+    fn is_orphaned(self) -> bool {
+        self.0 & ORPHANED != 0
+    }
 }
 
 pub(crate) struct Lookups {
@@ -35,14 +44,14 @@ impl Lookups {
 
     /// The kernel is about to be told of this inode: counted before the reply, since its forgetting may overtake us.
     pub(crate) fn found(&self, ino: Ino) {
-        self.shard(ino).entry(ino).or_default().count += 1;
+        self.shard(ino).entry(ino).or_default().0 += 1;
     }
 
     /// The inode has no name left. Whether to reap it now; if the kernel holds it, `forget` will say so later.
     pub(crate) fn orphaned(&self, ino: Ino) -> bool {
         match self.shard(ino).get_mut(&ino) {
             Some(held) => {
-                held.orphaned = true;
+                held.0 |= ORPHANED;
                 false
             }
             None => true,
@@ -53,11 +62,11 @@ impl Lookups {
     pub(crate) fn forget(&self, ino: Ino, count: u64) -> bool {
         let mut shard = self.shard(ino);
         let Some(held) = shard.get_mut(&ino) else { return false };
-        held.count = held.count.saturating_sub(count);
-        if held.count > 0 {
+        held.0 -= count.min(held.count());
+        if held.count() > 0 {
             return false;
         }
-        shard.remove(&ino).is_some_and(|held| held.orphaned)
+        shard.remove(&ino).is_some_and(Held::is_orphaned)
     }
 }
 

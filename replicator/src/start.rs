@@ -564,8 +564,7 @@ fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex
         handover: None,
         waiting: 0,
         rotten_blocks: 0,
-        store_free: 0,
-        reserve: 0,
+        has_room: true,
         room: 0,
     }
 }

@@ -229,7 +229,7 @@ impl Task {
     fn look_at_space(&mut self) {
         if let Ok(space) = self.store.space() {
             self.state.space = space;
-            self.core.store_free = space.free.saturating_sub(self.settings.reserve);
+            self.core.store_free = space.above(self.settings.reserve);
             // This node and the better standby must both have room.
             let standby = self
                 .settings

@@ -38,8 +38,8 @@ pub struct View {
     pub handover: Option<String>,
     pub waiting: usize,
     pub rotten_blocks: u64,
-    pub store_free: u64,
-    pub reserve: u64,
+    /// Its disk is above its reserve, as far as this is known.
+    pub has_room: bool,
     /// Bytes that this node and the better standby can still take before changes are refused.
     pub room: u64,
 }

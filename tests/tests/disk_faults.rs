@@ -237,3 +237,100 @@ fn a_standby_with_a_smaller_disk_delays_nobody_and_goes_on_when_it_has_room() {
         .unwrap();
     assert_same(&lab);
 }
+
+#[test]
+fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
+    let disks = Disks::ext4([1400, 700, 700]);
+    let lab = lab(disks.options());
+    let active = ready(&lab);
+    if active.name() != "n1" {
+        switch(&lab, lab.node("n1"));
+    }
+    let active = lab.node("n1").clone();
+    let ballast = ["n2", "n3"].map(|node| disks.of(node).point().join("ballast"));
+    for file in &ballast {
+        fs::write(file, vec![1; 420 << 20]).unwrap();
+    }
+    let refused = (0..150_u8).find_map(|number| {
+        let file = active.mnt().join(format!("file-{number}"));
+        let outcome = write_synced(file, vec![number; 2_500_000]).within(PATIENCE);
+        outcome.expect("a write ends").err()
+    });
+    let refused = refused.unwrap_or_else(|| panic!("375 MB were taken\n{}", lab.log_tails(10)));
+    assert_eq!(
+        refused.raw_os_error(),
+        Some(libc::ENOSPC),
+        "{refused}\n{}",
+        lab.log_tails(20)
+    );
+    wait_said(&lab, &active, "below its reserve");
+    // What needs no room goes on, and so do the nodes.
+    let removed = active.mnt().join("file-0");
+    common::start(move || fs::remove_file(removed))
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    for node in lab.nodes() {
+        assert!(
+            node.daemon("holdfast").is_some(),
+            "{} died:\n{}",
+            node.name(),
+            node.log_tails(20)
+        );
+    }
+    assert_eq!(lab.wait_active(PATIENCE).unwrap(), "n1");
+    // One of them that has room again is enough.
+    fs::remove_file(&ballast[0]).unwrap();
+    let again = wait_for("room for writing", PATIENCE, || {
+        let written = write_synced(active.mnt().join("again"), vec![1; 1 << 20]).within(PATIENCE);
+        Ok(written.and_then(Result::ok))
+    });
+    again.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    fs::remove_file(&ballast[1]).unwrap();
+    lab.wait_all_up_to_date(PATIENCE)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    assert_same(&lab);
+}
+
+#[test]
+fn stores_without_free_inodes_refuse_new_files_and_go_on_when_some_are_removed() {
+    // A log of 64 MiB keeps 16,384 free.
+    let disks = Disks::of_few_inodes(900, 19_000);
+    let lab = lab(disks.options());
+    let active = ready(&lab);
+    let mount = active.mnt();
+    let fill = move || {
+        let file = |number: u32| fs::write(mount.join(format!("file-{number}")), "x");
+        (0..20_000).find_map(|number| file(number).err().map(|error| (number, error)))
+    };
+    let refused = common::start(fill).within(seconds(120)).expect("writing ends");
+    let (count, error) = refused.unwrap_or_else(|| panic!("no node has 20,000 inodes\n{}", lab.log_tails(10)));
+    assert_eq!(
+        error.raw_os_error(),
+        Some(libc::ENOSPC),
+        "file {count}: {error}\n{}",
+        lab.log_tails(20)
+    );
+    assert!(count > 1000, "only {count} files");
+    wait_said(&lab, &active, "of bytes or of inodes");
+    for node in lab.nodes() {
+        assert!(
+            node.daemon("holdfast").is_some(),
+            "{} died:\n{}",
+            node.name(),
+            node.log_tails(20)
+        );
+    }
+    let mount = active.mnt();
+    let clear = move || (0..count).try_for_each(|number| fs::remove_file(mount.join(format!("file-{number}"))));
+    common::start(clear)
+        .within(seconds(120))
+        .expect("removing ends")
+        .unwrap();
+    let again = wait_for("room for writing", PATIENCE, || {
+        let written = write_synced(active.mnt().join("again"), vec![1; 1 << 20]).within(PATIENCE);
+        Ok(written.and_then(Result::ok))
+    });
+    again.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    assert_same(&lab);
+}

@@ -39,7 +39,7 @@ pub(super) fn of(
                 "It doesn't take the active role until its daemon is started anew: look at the disk first (kernel log, `smartctl`)."
             }
             Fault::Full => {
-                "The others don't wait for it. Enlarge the volume that holds its store, or remove what else lies there: it goes on by itself. While it waits it keeps the log; when that is full, too, it falls behind."
+                "The others don't wait for it. Enlarge the volume that holds its store, or remove what else lies there (`df`, and `df -i`: inodes): it goes on by itself. While it waits it keeps the log; when that is full, too, it falls behind."
             }
             Fault::Mending => "It can take the active role again after half a minute without trouble.",
             Fault::Stalled | Fault::Slow(_) => {
@@ -80,9 +80,9 @@ pub(super) fn of(
     }
     if view.full {
         found.push(notice(
-            "the disk of this node or of the better standby is below its reserve: writes answer \"no space left\""
+            "the disk of this node or of the better standby is below its reserve, of bytes or of inodes: writes answer \"no space left\""
                 .into(),
-            "Remove files, or enlarge the volume that holds the store; deleting still works.",
+            "Remove files, or enlarge the volume that holds the store (`df` and `df -i` on each node say which); deleting still works.",
             0,
             true,
         ));
@@ -175,8 +175,8 @@ pub(super) fn cannot_take_over(
     if view.forgetful {
         because.push("it is catching up after a stop without a clean end".into());
     }
-    if view.store_free > 0 && view.store_free < view.reserve {
-        because.push("its disk is below the reserve".into());
+    if !view.has_room {
+        because.push("its disk is below the reserve, of bytes or of inodes".into());
     }
     because
 }

@@ -33,8 +33,12 @@ impl Task {
         } else {
             true
         };
-        let room = self.state.space.total == 0 || self.core.store_free > 0;
-        agent && room && self.state.halted.is_none()
+        agent && self.has_room() && self.state.halted.is_none()
+    }
+
+    /// As far as this is known.
+    pub(super) fn has_room(&self) -> bool {
+        self.state.space.total == 0 || self.core.store_free > 0
     }
 
     pub(super) fn eligible(&self) -> bool {

@@ -80,8 +80,7 @@ impl Task {
                 .map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
             waiting: self.sequencer.waiting(),
             rotten_blocks: self.store.rotten_blocks(),
-            store_free: self.state.space.free,
-            reserve: self.settings.reserve,
+            has_room: self.has_room(),
             room: self.state.room,
         };
         self.channels.view.send_replace(Arc::new(view));

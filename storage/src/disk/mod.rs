@@ -17,11 +17,28 @@ pub struct OpenHow {
     pub direct: bool,
 }
 
-/// Bytes free and in all, of the file system that holds the store.
+/// Of the file system that holds the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
+    /// Bytes.
     pub free: u64,
     pub total: u64,
+    /// Files that can still be made; all there are numbers for where they take what bytes there are.
+    pub free_files: u64,
+}
+
+/// Whoever keeps so many bytes free keeps a file free for each: with less than that in a file, a log makes more of them
+/// than bytes. What it makes beyond waits for room.
+const BYTES_A_FILE: u64 = 4096;
+
+impl Space {
+    /// Bytes above what is to be kept free.
+    pub fn above(&self, kept: u64) -> u64 {
+        if self.free_files <= kept / BYTES_A_FILE {
+            return 0;
+        }
+        self.free.saturating_sub(kept)
+    }
 }
 
 pub trait Disk: Clone + Send + Sync + 'static {

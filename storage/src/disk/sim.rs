@@ -206,6 +206,7 @@ impl Disk for SimDisk {
         Ok(Space {
             free: state.limit.saturating_sub(state.used),
             total: state.limit,
+            free_files: u64::MAX,
         })
     }
 }

@@ -38,7 +38,7 @@ fn create(path: &Path) -> Result<File> {
 }
 
 /// Whatever was read or written comes from the disk the next time.
-fn drop_caches() -> Result<()> {
+pub(super) fn drop_caches() -> Result<()> {
     rustix::fs::sync();
     fs::write("/proc/sys/vm/drop_caches", "3\n").context("dropping the page cache")
 }

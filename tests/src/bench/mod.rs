@@ -6,5 +6,6 @@ pub mod figures;
 pub mod files;
 pub mod floor;
 pub mod gluster;
+pub mod many;
 pub mod report;
 pub mod run;

@@ -113,7 +113,7 @@ fn measure(load: Load, places: &[(&'static str, PathBuf)], settings: &Settings, 
     Ok(())
 }
 
-fn say(place: &str, figure: &Figure) {
+pub(super) fn say(place: &str, figure: &Figure) {
     println!(
         "  {place:<10} {:<34} {:>12.1} {}",
         figure.row, figure.value, figure.unit

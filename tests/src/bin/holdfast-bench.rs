@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use holdfast_tests::bench::floor;
+use holdfast_tests::bench::many::{HoldOpen, Many};
+use holdfast_tests::bench::report::Report;
 use holdfast_tests::bench::run::{Load, Settings, run};
 use holdfast_tests::clock::pause;
 use holdfast_tests::lab::{mounts, take_down::take_down, temporary_folder};
@@ -39,6 +41,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Part {
+    /// Very many files: walked through beside the local disk, open at once, through a failover; and what they cost in memory.
+    Many(Many),
+    #[command(hide = true)]
+    HoldOpen(HoldOpen),
     #[command(subcommand, hide = true)]
     Floor(floor::Part),
 }
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.part {
         Some(Part::Floor(part)) => part.run(),
+        Some(Part::Many(many)) => measure(cli.json.as_deref(), |dir| many.run(dir)),
+        Some(Part::HoldOpen(part)) => part.run(),
         None => compare(&cli),
     };
     match outcome {
@@ -77,6 +85,11 @@ fn compare(cli: &Cli) -> Result<()> {
         length: Duration::from_secs(cli.seconds),
         with_gluster: !cli.without_gluster,
     };
+    measure(cli.json.as_deref(), |dir| run(dir, &settings))
+}
+
+/// In a folder of its own, which is gone afterwards.
+fn measure(json: Option<&Path>, run: impl FnOnce(&Path) -> Result<Report>) -> Result<()> {
     let dir = temporary_folder()?;
     let made = dir.clone();
     clean_up_at_signals(move || {
@@ -84,7 +97,7 @@ fn compare(cli: &Cli) -> Result<()> {
         eprintln!("interrupted; taking all down");
         clean_up(&made);
     })?;
-    let report = run(&dir, &settings);
+    let report = run(&dir);
     if INTERRUPTED.load(Ordering::Relaxed) {
         return report.map(drop);
     }
@@ -95,7 +108,7 @@ fn compare(cli: &Cli) -> Result<()> {
         "One run on one machine, where three nodes, their peers and the load share processors and disk: compare within \
          it, not with others."
     );
-    if let Some(file) = &cli.json {
+    if let Some(file) = json {
         std::fs::write(file, format!("{:#}\n", report.json()))
             .with_context(|| format!("writing {}", file.display()))?;
     }

@@ -139,6 +139,22 @@ impl Disks {
         Self { of_nodes, folder }
     }
 
+    /// All with room for so many files.
+    pub(crate) fn of_few_inodes(mib: u64, inodes: u64) -> Self {
+        let folder = folder();
+        let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0", "-N", &inodes.to_string()];
+        let make = |node: &str| {
+            Disk::make(
+                folder.path().join(format!("{node}.img")),
+                folder.path().join(node),
+                mib,
+                &mkfs,
+            )
+        };
+        let of_nodes = NODES.into_iter().map(make).collect();
+        Self { of_nodes, folder }
+    }
+
     pub(crate) fn of(&self, node: &str) -> &Disk {
         let at = NODES.iter().position(|name| *name == node).expect("a node of the lab");
         &self.of_nodes[at]
