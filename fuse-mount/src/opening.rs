@@ -3,12 +3,12 @@
 //! Through it, a write that begins or ends within a page leaves a page of which the kernel knows a part, and each such
 //! page is a request of its own, one after the other: most writes of a recorder are two. Around it they are one.
 
-use fuser::{FileHandle, FopenFlags, Version};
+use fuser::{FileHandle, FopenFlags};
 use holdfast_storage::class::Class;
 
-/// Linux 6.14. Since 6.13 a write around the cache takes away what was read into it meanwhile, too: without, a mapping
-/// of a file that grows could keep a page that ends in zeros.
-const COHERENT: Version = Version(7, 42);
+/// Of Linux. Since then a write around the cache takes away what was read into it meanwhile, too: without, the cache could
+/// keep a last page that ends in zeros where the file goes on. Nothing in FUSE's protocol tells.
+const COHERENT: [u32; 3] = [6, 18, 3];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -20,15 +20,25 @@ pub(crate) enum Way {
     Direct,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     is_coherent: bool,
 }
 
 impl Opening {
-    pub(crate) fn on(kernel: Version) -> Self {
+    /// On this machine's kernel.
+    pub(crate) fn here() -> Self {
+        let name = rustix::system::uname();
+        Self::on(&name.release().to_string_lossy())
+    }
+
+    fn on(release: &str) -> Self {
+        let mut numbers = release
+            .split(|at: char| !at.is_ascii_digit())
+            .map(|number| number.parse().unwrap_or(0));
+        let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
         Self {
-            is_coherent: kernel >= COHERENT,
+            is_coherent: version >= COHERENT,
         }
     }
 
@@ -91,17 +101,20 @@ mod tests {
 
     #[test]
     fn what_is_written_in_small_pieces_alone_goes_around_the_cache() {
-        let way = |minor, flags, class| Opening::on(Version(7, minor)).way(flags, || Some(class));
-        assert_eq!(way(42, O_WRONLY | O_APPEND, Class::Default), Way::Around);
-        assert_eq!(way(45, O_WRONLY | O_CREAT, Class::Recordings), Way::Around);
-        assert_eq!(way(45, O_WRONLY, Class::Logs), Way::Around);
+        let way = |release, flags, class| Opening::on(release).way(flags, || Some(class));
+        let new = "6.18.44-cloud-amd64";
+        assert_eq!(way("6.18.3", O_WRONLY | O_APPEND, Class::Default), Way::Around);
+        assert_eq!(way("7.0-rc1", O_WRONLY | O_CREAT, Class::Recordings), Way::Around);
+        assert_eq!(way(new, O_WRONLY, Class::Logs), Way::Around);
         for class in [Class::Default, Class::Database, Class::Prompts, Class::Durable] {
-            assert_eq!(way(45, O_WRONLY, class), Way::Cached, "{class:?}");
+            assert_eq!(way(new, O_WRONLY, class), Way::Cached, "{class:?}");
         }
-        assert_eq!(way(45, O_RDWR | O_APPEND, Class::Recordings), Way::Cached);
-        assert_eq!(way(45, O_RDONLY, Class::Recordings), Way::Cached);
-        assert_eq!(way(41, O_WRONLY | O_APPEND, Class::Recordings), Way::Cached);
-        assert_eq!(way(31, O_RDWR | O_DIRECT, Class::Default), Way::Direct);
+        assert_eq!(way(new, O_RDWR | O_APPEND, Class::Recordings), Way::Cached);
+        assert_eq!(way(new, O_RDONLY, Class::Recordings), Way::Cached);
+        for old in ["6.18.2", "6.17.12-generic", "6.8.0-51-generic", "6.1.0-9-amd64", "odd"] {
+            assert_eq!(way(old, O_WRONLY | O_APPEND, Class::Recordings), Way::Cached, "{old}");
+        }
+        assert_eq!(way("6.1", O_RDWR | O_DIRECT, Class::Default), Way::Direct);
     }
 
     #[test]

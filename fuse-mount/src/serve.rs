@@ -61,7 +61,7 @@ impl<B: Backend> Active<B> {
     pub(crate) fn new(desk: Arc<Desk<B>>) -> Self {
         Self {
             desk,
-            opening: Opening::default(),
+            opening: Opening::here(),
         }
     }
 
@@ -82,7 +82,6 @@ impl<B: Backend> Filesystem for Active<B> {
                 warn!(?flag, "this kernel lacks a FUSE feature: Linux 6.8 or newer is wanted");
             }
         }
-        self.opening = Opening::on(config.kernel_abi());
         // Both are in the range that fuser takes.
         let _ = config.set_max_write(MAX_WRITE as u32);
         let _ = config.set_max_background(MAX_BACKGROUND);

@@ -29,6 +29,8 @@ const STATE_EVERY_MS: u64 = 400;
 const TERM_MAX: u64 = 1 << 62;
 /// Most bytes that are sequenced and not committed.
 const UNCOMMITTED_MAX: u64 = 64 << 20;
+/// Bytes that a follower holds for a disk that doesn't take them.
+const UNSAVED_MAX: u64 = 48 << 20;
 
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
@@ -407,6 +409,10 @@ impl<O: OldEntries> Core<O> {
             MessageType::MsgTimeoutNow if self.forgetful.is_some() || !self.has_settled() => {
                 return;
             }
+            // As if it were lost on the way: the leader finds out, and sends it again when the disk takes something.
+            MessageType::MsgAppend if !message.entries.is_empty() && self.unsaved_bytes() > UNSAVED_MAX => {
+                return;
+            }
             _ => {}
         }
         // An unknown peer or a stale message is raft-rs's to ignore.
@@ -436,6 +442,10 @@ impl<O: OldEntries> Core<O> {
             }
             _ => {}
         }
+    }
+
+    fn unsaved_bytes(&self) -> u64 {
+        self.node.store().bytes_after(self.durable())
     }
 
     /// A peer is back, and its log ends here: a disk that lost what it had synced must not count as holding it, and

@@ -49,7 +49,7 @@ pub struct Store<D: Disk, M: Meta> {
 const LOOKS: u32 = 80;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A file that is cut again during each of so many reads is read as it comes.
+/// So often a read begins anew because a file was cut meanwhile; then what was read counts.
 const READS_BESIDE_CUTS: u32 = 16;
 
 /// How many bytes of a block are pending.
@@ -203,7 +203,6 @@ impl<D: Disk, M: Meta> Store<D, M> {
             if self.overlay.no_cut_since(ino, cuts) {
                 return Ok(read);
             }
-            std::thread::yield_now();
         }
         self.read_once(ino, offset, len)
     }

@@ -15,7 +15,7 @@ use common::disks::{Disk, Disks};
 use common::{Appender, PATIENCE, SLACK, assert_records, assert_same, content, lab, ready, seconds, wait_other};
 use common::{write, write_synced};
 use holdfast_tests::clock::{now, pause, wait_for};
-use holdfast_tests::lab::{Lab, Node, cluster_status};
+use holdfast_tests::lab::{Lab, LabOptions, Node, cluster_status};
 use rustix::process::Signal;
 
 /// What the cluster says about a node: its role, and every notice.
@@ -294,17 +294,17 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
 
 #[test]
 fn stores_without_free_inodes_refuse_new_files_and_go_on_when_some_are_removed() {
-    // A log of 64 MiB keeps 16,384 free.
-    let disks = Disks::of_few_inodes(900, 19_000);
+    // 2048 of them are kept free.
+    let disks = Disks::of_few_inodes(900, 8_000);
     let lab = lab(disks.options());
     let active = ready(&lab);
     let mount = active.mnt();
     let fill = move || {
         let file = |number: u32| fs::write(mount.join(format!("file-{number}")), "x");
-        (0..20_000).find_map(|number| file(number).err().map(|error| (number, error)))
+        (0..10_000).find_map(|number| file(number).err().map(|error| (number, error)))
     };
     let refused = common::start(fill).within(seconds(120)).expect("writing ends");
-    let (count, error) = refused.unwrap_or_else(|| panic!("no node has 20,000 inodes\n{}", lab.log_tails(10)));
+    let (count, error) = refused.unwrap_or_else(|| panic!("no node has 10,000 inodes\n{}", lab.log_tails(10)));
     assert_eq!(
         error.raw_os_error(),
         Some(libc::ENOSPC),
@@ -332,5 +332,46 @@ fn stores_without_free_inodes_refuse_new_files_and_go_on_when_some_are_removed()
         Ok(written.and_then(Result::ok))
     });
     again.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    assert_same(&lab);
+}
+
+#[test]
+fn memory_stays_bounded_on_all_nodes_while_a_standby_takes_nothing() {
+    let disks = Disks::ext4([2400; 3]);
+    let options = LabOptions {
+        log_mib: 512,
+        wait: seconds(90),
+        ..disks.options()
+    };
+    let lab = lab(options);
+    let active = ready(&lab);
+    let standby = lab.others(active.name())[0].clone();
+    let frozen = disks.of(standby.name()).freeze();
+    let mount = active.mnt();
+    let storm = move || {
+        let block: Vec<u8> = (0..1 << 18).flat_map(|at: u32| at.to_le_bytes()).collect();
+        let mut file = fs::File::create(mount.join("storm"))?;
+        (0..300).try_for_each(|_| std::io::Write::write_all(&mut file, &block))?;
+        file.sync_all()
+    };
+    let done = common::start(storm).within(seconds(120)).expect("the storm ends");
+    done.unwrap_or_else(|error| panic!("{error}\n{}", lab.log_tails(20)));
+    let resident = |node: &Node| {
+        let process = node.daemon("holdfast").expect("it runs").id.pid;
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        // Its greatest moment.
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")).unwrap();
+        kib.parse::<u64>().unwrap() >> 10
+    };
+    for node in lab.nodes() {
+        let most = if node.name() == active.name() { 256 } else { 160 };
+        let mib = resident(node);
+        println!("{}: {mib} MiB at most", node.name());
+        assert!(mib < most, "{} had {mib} MiB", node.name());
+    }
+    drop(frozen);
+    lab.wait_all_up_to_date(PATIENCE)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
     assert_same(&lab);
 }

@@ -53,7 +53,8 @@ pub(super) struct Pass<'a> {
     ended: OnceLock<(PathBuf, io::Error)>,
 }
 
-/// A moment no earlier than the times of all changes before the call, and earlier than those of all behind it.
+/// A moment no earlier than the times of all changes before the call, and earlier than those of all behind it; where the
+/// source's file system counts in seconds, those of the same second are taken for earlier ones.
 fn begin() -> i64 {
     let now_ms = wall_ms();
     after(TICK).recv().ok();

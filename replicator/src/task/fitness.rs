@@ -26,14 +26,14 @@ impl State {
 }
 
 impl Task {
-    /// Nothing but a disk in trouble may stand against it.
+    /// Nothing but its disk, in trouble or full, may stand against it.
     fn could_serve(&self) -> bool {
         let agent = if self.settings.needs_agent {
             self.state.agent.connected && self.state.agent.eligible
         } else {
             true
         };
-        agent && self.has_room() && self.state.halted.is_none()
+        agent && self.state.halted.is_none()
     }
 
     /// As far as this is known.
@@ -42,12 +42,17 @@ impl Task {
     }
 
     pub(super) fn eligible(&self) -> bool {
-        self.could_serve() && self.state.disk.is_none()
+        self.could_serve() && self.is_at_its_best()
     }
 
-    /// Whether this node, once elected, takes the role: also with a disk in trouble, if nobody better is there.
+    fn is_at_its_best(&self) -> bool {
+        self.state.disk.is_none() && self.has_room()
+    }
+
+    /// Whether this node, once elected, takes the role: also with a disk in trouble, if nobody better is there, and with a
+    /// full one, for what makes room is done through the mount.
     pub(super) fn may_serve(&self) -> bool {
-        self.could_serve() && (self.state.disk.is_none() || self.best_standby().is_none())
+        self.could_serve() && (self.is_at_its_best() || self.best_standby().is_none())
     }
 
     pub(super) fn look_at_disk(&mut self, now: u64) {

@@ -101,7 +101,7 @@ impl ApplyThread {
 
     fn batch(&mut self, entries: &[Committed]) -> Result<(), StoreError> {
         // A disk that doesn't tell its room says what is wrong with the next write.
-        let has_room = || self.store.space().map_or(true, |space| space.above(self.floor) > 0);
+        let has_room = || self.store.space().map_or(true, |space| space.can_apply(self.floor));
         if !self.health.wait_for_room(has_room) {
             return Err(StoreError::NoRoom);
         }

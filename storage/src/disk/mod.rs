@@ -23,21 +23,32 @@ pub struct Space {
     /// Bytes.
     pub free: u64,
     pub total: u64,
-    /// Files that can still be made; all there are numbers for where they take what bytes there are.
+    /// Files that can still be made, and in all; u64::MAX where there is no such limit.
     pub free_files: u64,
+    pub files: u64,
 }
 
-/// Whoever keeps so many bytes free keeps a file free for each: with less than that in a file, a log makes more of them
-/// than bytes. What it makes beyond waits for room.
+/// Whoever keeps so many bytes free keeps a file free, too; but no more than a share of all, for volumes are made with
+/// few inodes as well as with many; and no fewer than are made before anybody looks again.
 const BYTES_A_FILE: u64 = 4096;
+const SHARE_OF_FILES: u64 = 16;
+const LEAST_FILES: u64 = 2048;
+/// Below that applying waits: the metadata store makes files, too.
+const LAST_FILES: u64 = 16;
 
 impl Space {
     /// Bytes above what is to be kept free.
     pub fn above(&self, kept: u64) -> u64 {
-        if self.free_files <= kept / BYTES_A_FILE {
+        let files = (kept / BYTES_A_FILE).min((self.files / SHARE_OF_FILES).max(LEAST_FILES));
+        if self.free_files <= files {
             return 0;
         }
         self.free.saturating_sub(kept)
+    }
+
+    /// Whether what is committed can be carried out while so many bytes are kept free.
+    pub fn can_apply(&self, kept: u64) -> bool {
+        self.free >= kept && self.free_files > LAST_FILES
     }
 }
 

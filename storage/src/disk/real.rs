@@ -101,11 +101,13 @@ impl Disk for RealDisk {
 
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::fstatvfs(&self.root.folder)?;
+        // Some file systems make inodes as they are needed.
+        let no_limit = stat.f_files == 0;
         Ok(Space {
             free: stat.f_bavail * stat.f_frsize,
             total: stat.f_blocks * stat.f_frsize,
-            // None in all: a file system that makes them as they are needed.
-            free_files: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+            free_files: if no_limit { u64::MAX } else { stat.f_favail },
+            files: if no_limit { u64::MAX } else { stat.f_files },
         })
     }
 }

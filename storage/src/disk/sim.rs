@@ -207,6 +207,7 @@ impl Disk for SimDisk {
             free: state.limit.saturating_sub(state.used),
             total: state.limit,
             free_files: u64::MAX,
+            files: u64::MAX,
         })
     }
 }

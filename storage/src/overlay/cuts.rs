@@ -1,11 +1,14 @@
-//! When files were cut shorter. A reader learns a file's size first and then its bytes: if the file is cut between the two,
-//! it would see bytes of a size that are gone.
+//! How often files were cut shorter. A reader learns a file's size first and then its bytes: if the file is cut between the
+//! two, it would see bytes of a size that are gone.
 
 use super::{SHARDS, shard};
 use crate::types::Ino;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// For each shard a number that grows when a cut of one of its files begins, and when it has been shown; odd between.
+/// For each shard, how often one of its files was cut.
+///
+/// A cut is counted between showing its size and taking the bytes away. Who saw the old size began before it was counted,
+/// and who misses the bytes ends after it: both sizes and bytes are read under locks, which order them with the count.
 pub(super) struct Cuts {
     numbers: Vec<AtomicU64>,
 }
@@ -18,31 +21,17 @@ impl Default for Cuts {
     }
 }
 
-/// A cut that is being shown: one thread does that.
-pub(super) struct Cut<'a>(&'a AtomicU64);
-
-impl Drop for Cut<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Release);
-    }
-}
-
 impl Cuts {
-    pub(super) fn begin(&self, ino: Ino) -> Cut<'_> {
-        let number = &self.numbers[shard(ino)];
-        number.fetch_add(1, Ordering::AcqRel);
-        Cut(number)
+    pub(super) fn count(&self, ino: Ino) {
+        self.numbers[shard(ino)].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// None: a cut is just being shown.
-    pub(super) fn so_far(&self, ino: Ino) -> Option<u64> {
-        let number = self.numbers[shard(ino)].load(Ordering::Acquire);
-        number.is_multiple_of(2).then_some(number)
+    pub(super) fn so_far(&self, ino: Ino) -> u64 {
+        self.numbers[shard(ino)].load(Ordering::Acquire)
     }
 
     /// Whether what was read since `then` is of one state.
-    pub(super) fn none_since(&self, ino: Ino, then: Option<u64>) -> bool {
-        fence(Ordering::Acquire);
-        then.is_some() && self.so_far(ino) == then
+    pub(super) fn none_since(&self, ino: Ino, then: u64) -> bool {
+        self.so_far(ino) == then
     }
 }

@@ -101,17 +101,28 @@ impl Overlay {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// Shows an entry's effects from now on. Bytes come before the size that reaches over them: whoever sees the size
-    /// sees the bytes. Where bytes go away, readers look again (`Cuts`).
+    /// Shows an entry's effects from now on. Bytes come before the size that reaches over them, and go after the size that
+    /// did: whoever sees a size sees its bytes. Who has seen the size before a cut, and the bytes after it, looks again
+    /// (`Cuts`).
     pub fn sequence(&self, index: LogIndex, effects: &[Effect]) {
         self.since.fetch_min(index.0, Ordering::AcqRel);
         let cost: u64 = effects.iter().map(cost).sum();
         self.pending_bytes.fetch_add(cost, Ordering::Relaxed);
         let cut = effects.iter().find_map(|effect| match effect {
-            Effect::Truncate { ino, .. } => Some(self.cuts.begin(*ino)),
+            Effect::Truncate { ino, .. } => Some(*ino),
             _ => None,
         });
-        self.sequence_data(index, effects);
+        if let Some(ino) = cut {
+            self.sequence_keys(index, effects);
+            self.cuts.count(ino);
+            self.sequence_data(index, effects);
+        } else {
+            self.sequence_data(index, effects);
+            self.sequence_keys(index, effects);
+        }
+    }
+
+    fn sequence_keys(&self, index: LogIndex, effects: &[Effect]) {
         for effect in effects {
             match effect {
                 Effect::Put { key, value } => self.keys_mut(key).pend(key, index, Some(value.clone())),
@@ -119,7 +130,6 @@ impl Overlay {
                 _ => {}
             }
         }
-        drop(cut);
     }
 
     fn sequence_data(&self, index: LogIndex, effects: &[Effect]) {
@@ -203,11 +213,11 @@ impl Overlay {
     }
 
     /// To be handed to `no_cut_since` by whoever has read a file's size and then its bytes.
-    pub fn cuts(&self, ino: Ino) -> Option<u64> {
+    pub fn cuts(&self, ino: Ino) -> u64 {
         self.cuts.so_far(ino)
     }
 
-    pub fn no_cut_since(&self, ino: Ino, then: Option<u64>) -> bool {
+    pub fn no_cut_since(&self, ino: Ino, then: u64) -> bool {
         self.cuts.none_since(ino, then)
     }
 

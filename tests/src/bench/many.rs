@@ -244,6 +244,10 @@ impl Many {
     /// # Errors
     /// A file isn't as it was made, the replicas differ, or no node takes over.
     pub fn run(&self, dir: &Path) -> Result<Report> {
+        ensure!(
+            self.files > 0 && self.open <= self.files,
+            "no more files can be open than there are"
+        );
         println!("three nodes in network namespaces of this machine");
         let lab = Lab::up(LabOptions {
             dir: Some(dir.join("lab")),

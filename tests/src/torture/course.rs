@@ -18,6 +18,8 @@ const BACK_LIMIT: Duration = Duration::from_secs(60);
 const UP_TO_DATE_LIMIT: Duration = Duration::from_secs(120);
 /// A worker ends with its operation, after a failover at the latest.
 const END_LIMIT: Duration = Duration::from_secs(180);
+/// Each has a place of its own in what they share.
+const MOST_WORKERS: u64 = 64;
 /// Below the mount's root.
 const FOLDER: &str = "torture";
 
@@ -96,6 +98,10 @@ impl Course {
     }
 
     fn start(&self, roots: &[PathBuf]) -> Result<Workers> {
+        ensure!(
+            self.workers <= MOST_WORKERS,
+            "at most {MOST_WORKERS} workers share a file"
+        );
         let mut workers = Workers(Vec::new());
         for number in 0..self.workers {
             // Half of them alone, on bytes most of the time: that is where most of the code is.

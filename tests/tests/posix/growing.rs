@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rustix::fs::{XattrFlags, setxattr};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-const LENGTH: usize = 3 << 20;
+const LENGTH: usize = 1 << 20;
 /// Their seeds, and whether they look at a mapping.
 const READERS: [(u64, bool); 3] = [(1, false), (2, true), (3, true)];
 /// How far from the end readers look.
@@ -85,6 +85,7 @@ fn observe(path: &Path, is_mapped: bool, seed: u64, ready: &Barrier, acknowledge
         if end >= LENGTH {
             break;
         }
+        thread::yield_now();
         let start = end.saturating_sub(random.random_range(0..TAIL));
         if is_mapped {
             look(mapped.cast(), start, end);
