@@ -112,12 +112,15 @@ impl Check {
 }
 
 fn progress_line(progress: &CheckProgress) -> String {
-    let of = bytes(progress.bytes_total);
-    format!(
-        "compared {} of {of}, {}",
-        bytes(progress.bytes),
-        count(progress.inodes, "inode")
-    )
+    let keys = count(progress.keys, "key");
+    match progress.bytes_total {
+        0 => format!("compared {keys} of metadata"),
+        total => format!(
+            "compared {keys} of metadata, {} of {}",
+            bytes(progress.bytes),
+            bytes(total)
+        ),
+    }
 }
 
 fn difference_lines(difference: &CheckDifference) -> String {

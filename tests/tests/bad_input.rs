@@ -12,7 +12,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::disks::Disks;
-use common::{PATIENCE, assert_same, content, lab, ready, seconds, start, wait_logged, write, write_synced};
+use common::{
+    PATIENCE, assert_all_run, assert_same, content, lab, ready, seconds, start, wait_logged, write, write_synced,
+};
 use holdfast_tests::clock::wait_for;
 use holdfast_tests::lab::{Lab, LabOptions, Node, cluster_status, mounts};
 use holdfast_tests::process::run_ok;
@@ -289,14 +291,7 @@ fn a_full_disk_is_said_before_anything_diverges() {
     let (count, shown) = refused.expect("500 MB don't fit into 360");
     assert_eq!(shown, 0, "`df` shows room that can't be written");
     assert!(count > 20, "only {count} MB fitted");
-    for node in lab.nodes() {
-        assert!(
-            node.daemon("holdfast").is_some(),
-            "{} died of the full disk:\n{}",
-            node.name(),
-            node.log_tails(20)
-        );
-    }
+    assert_all_run(&lab);
     let view = lab.status().unwrap();
     assert!(
         cluster_status::active(&view).is_some(),

@@ -95,6 +95,7 @@ impl Check {
             files.extend(own.files.iter().copied());
             let what = format!("metadata keys from 0x{}", holdfast_storage::identity::hex(&from));
             self.compare(&what, None, &answers).await;
+            self.progress(0).await;
             if own.next.is_empty() {
                 return Ok(files);
             }
@@ -127,18 +128,21 @@ impl Check {
         let data = answers.values().filter_map(|found| found.as_ref().ok());
         let next = data.map(|found| found.next_data).min().unwrap_or(0);
         let next = (next / BYTES * BYTES).max(offset.saturating_add(BYTES)).min(size);
-        let progress = CheckProgress {
-            bytes: self.passed.saturating_add(next),
-            bytes_total: self.total,
-            inodes: 0,
-        };
-        let _ = self
-            .events
-            .send(Ok(CheckEvent {
-                event: Some(Event::Progress(progress)),
-            }))
-            .await;
+        self.progress(self.passed.saturating_add(next)).await;
         Ok(next)
+    }
+
+    /// After each part: whoever asked gives up if nothing comes for a minute.
+    async fn progress(&self, bytes: u64) {
+        let progress = CheckProgress {
+            bytes,
+            bytes_total: self.total,
+            keys: self.verdict.keys,
+        };
+        let event = CheckEvent {
+            event: Some(Event::Progress(progress)),
+        };
+        let _ = self.events.send(Ok(event)).await;
     }
 
     fn own(&self, answers: &BTreeMap<String, Result<Found, String>>) -> Result<Found, String> {

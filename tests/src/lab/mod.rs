@@ -38,7 +38,7 @@ use crate::process::{ProcessId, run};
 
 /// How long a command given to `exec` or `client` may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(60);
-const CHECK_LIMIT: Duration = Duration::from_secs(120);
+const CHECK_LIMIT: Duration = Duration::from_secs(900);
 const TEMPORARY: &str = "/var/tmp";
 const TEMPORARY_PREFIX: &str = "holdfast-lab-";
 

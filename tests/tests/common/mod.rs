@@ -67,6 +67,14 @@ pub(crate) fn assert_same(lab: &Lab) {
     assert_eq!(outcome.verdict, CheckVerdict::Same, "{}", outcome.said);
 }
 
+/// No daemon has ended: what was refused was refused, and nobody stopped by it.
+pub(crate) fn assert_all_run(lab: &Lab) {
+    for node in lab.nodes() {
+        let runs = node.daemon("holdfast").is_some();
+        assert!(runs, "{} died:\n{}", node.name(), node.log_tails(20));
+    }
+}
+
 /// Something that goes on elsewhere.
 pub(crate) struct Pending<T>(Receiver<T>);
 
