@@ -4,11 +4,11 @@
 use crate::backend::Backend;
 use crate::class::ClassRule;
 use crate::connection;
-use crate::doubt;
 use crate::error::MountError;
+use crate::kernel::Kernel;
 use crate::listings::Listings;
-use crate::lookups::Lookups;
 use crate::opens::Opens;
+use crate::orphans::Orphans;
 use crate::point;
 use crate::request::Desk;
 use crate::seal::Seals;
@@ -16,7 +16,7 @@ use crate::serve::Active;
 use crate::session::{self, Ended};
 use crate::standby::Standby;
 use crate::table;
-use fuser::{Filesystem, Notifier};
+use fuser::Filesystem;
 use holdfast_storage::types::MAX_WRITE;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount};
@@ -70,7 +70,7 @@ impl Mounted {
     /// The active node's mount.
     pub fn active<B: Backend>(path: &Path, backend: Arc<B>, options: Options) -> Result<Self, MountError> {
         let orphans = backend.orphans();
-        let (doubts, received) = mpsc::channel();
+        let (errands, received) = mpsc::channel();
         let session_failed = |source| MountError::Session {
             path: path.to_owned(),
             source,
@@ -80,22 +80,24 @@ impl Mounted {
         let seals = Seals::begin(Arc::clone(&backend), Arc::clone(&opens), options.deadline).map_err(session_failed)?;
         let desk = Arc::new(Desk {
             backend,
-            lookups: Lookups::default(),
             listings: Listings::default(),
             opens,
+            orphans: Orphans::default(),
             options,
-            doubts,
+            errands,
             seals,
         });
         // The data are a PBX's: no program here needs set-id bits to take effect, no device node to be opened.
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         let (mounted, kernel) = begin(path, Active::new(Arc::clone(&desk)), flags, threads)?;
+        let weak = Arc::downgrade(&desk);
         thread::Builder::new()
-            .name("fuse-doubt".into())
-            .spawn(move || doubt::settle(&received, &kernel))
+            .name("fuse-kernel".into())
+            .spawn(move || kernel.serve(&received, &weak))
             .map_err(session_failed)?;
         match orphans {
-            Ok(orphans) => orphans.into_iter().for_each(|ino| desk.orphaned(ino)),
+            // No new mount knows of them.
+            Ok(orphans) => orphans.into_iter().for_each(|ino| desk.reap(ino)),
             Err(error) => warn!(%error, "inodes without names can't be listed; they stay until the next mount"),
         }
         Ok(mounted)
@@ -160,7 +162,7 @@ fn begin(
     files: impl Filesystem,
     flags: MountFlags,
     threads: usize,
-) -> Result<(Mounted, Notifier), MountError> {
+) -> Result<(Mounted, Kernel), MountError> {
     let path = point::prepare(path)?;
     let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|source| MountError::Device { source: source.into() })?;
@@ -170,8 +172,11 @@ fn begin(
         _ => return Err(MountError::Vanished { path }),
     };
     connection::ensure_control(connection);
-    match session::serve(files, device, threads) {
-        Ok((ended, notifier)) => {
+    let begun = device
+        .try_clone()
+        .and_then(|own| Ok((own, session::serve(files, device, threads)?)));
+    match begun {
+        Ok((own, (ended, notifier))) => {
             info!(path = %path.display(), connection, "mounted");
             Ok((
                 Mounted {
@@ -180,7 +185,7 @@ fn begin(
                     ended,
                     stopped: false,
                 },
-                notifier,
+                Kernel::new(notifier, own),
             ))
         }
         Err(source) => {
@@ -201,4 +206,23 @@ fn mount_device(device: &OwnedFd, path: &Path, flags: MountFlags) -> Result<(), 
         path: path.to_owned(),
         source: source.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_storage::types::Ino;
+
+    /// On that rests when the data of a removed file may go.
+    #[test]
+    fn the_kernel_says_which_inodes_it_holds() {
+        let path = std::env::temp_dir().join(format!("holdfast-holds-{}", std::process::id()));
+        let standby = Standby::new(Arc::new(|| String::from("not active here\n")));
+        let (mounted, kernel) = begin(&path, standby, MountFlags::RDONLY, STANDBY_THREADS).unwrap();
+        assert!(kernel.holds(Ino(1)).unwrap(), "the root of the mount");
+        assert!(!kernel.holds(Ino(4711)).unwrap(), "what it was never told of");
+        mounted.end();
+        point::unseal(&path).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+    }
 }

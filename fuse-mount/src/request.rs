@@ -4,11 +4,12 @@ use crate::attr;
 use crate::backend::Backend;
 use crate::doubt::Doubt;
 use crate::errno;
+use crate::kernel::Errand;
 use crate::listings::Listings;
-use crate::lookups::Lookups;
 use crate::mount::Options;
 use crate::opening::Handle;
 use crate::opens::Opens;
+use crate::orphans::Orphans;
 use crate::seal::{Seals, is_to_be_sealed};
 use fuser::{
     Errno, FileAttr, FileHandle, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
@@ -63,11 +64,11 @@ refuse!(
 /// What the requests of one mount share, and what their answers need after the request's own thread has gone on.
 pub(crate) struct Desk<B> {
     pub(crate) backend: Arc<B>,
-    pub(crate) lookups: Lookups,
     pub(crate) listings: Listings,
     pub(crate) opens: Arc<Opens>,
+    pub(crate) orphans: Orphans,
     pub(crate) options: Options,
-    pub(crate) doubts: Sender<Doubt>,
+    pub(crate) errands: Sender<Errand>,
     pub(crate) seals: Seals,
 }
 
@@ -143,7 +144,7 @@ impl<B: Backend> Desk<B> {
         let done = move |outcome: Result<Reply, Failure>| match outcome {
             Ok(outcome) => {
                 if let Reply::Done { orphaned: Some(ino) } = outcome {
-                    desk.orphaned(ino);
+                    desk.orphans.add(ino);
                 }
                 give(&desk, outcome, reply);
             }
@@ -162,8 +163,12 @@ impl<B: Backend> Desk<B> {
     }
 
     fn doubt(&self, doubt: Doubt) {
+        self.run(Errand::Doubt(doubt));
+    }
+
+    fn run(&self, errand: Errand) {
         // Fails only when the mount has ended.
-        let _ = self.doubts.send(doubt);
+        let _ = self.errands.send(errand);
     }
 
     /// A change that answers nothing but that it is done.
@@ -180,13 +185,9 @@ impl<B: Backend> Desk<B> {
         });
     }
 
-    /// Tells the kernel of an inode, which it then holds.
     pub(crate) fn entry<R: Refuse>(&self, (ino, inode): &(Ino, Inode), reply: R, give: impl FnOnce(&FileAttr, R)) {
         match attr::of(*ino, inode) {
-            Ok(attr) => {
-                self.lookups.found(*ino);
-                give(&attr, reply);
-            }
+            Ok(attr) => give(&attr, reply),
             Err(failure) => reply.refuse(failure),
         }
     }
@@ -232,14 +233,16 @@ impl<B: Backend> Desk<B> {
         }
     }
 
-    pub(crate) fn orphaned(&self, ino: Ino) {
-        if self.lookups.orphaned(ino) {
-            self.reap(ino);
+    /// The kernel says that it has forgotten an inode; it may have been told of it again meanwhile.
+    pub(crate) fn forget(&self, ino: Ino) {
+        if self.orphans.has(ino) {
+            self.run(Errand::Forgotten(ino));
         }
     }
 
-    pub(crate) fn forget(&self, ino: Ino, count: u64) {
-        if self.lookups.forget(ino, count) {
+    /// The kernel doesn't hold it: what has no name has no way back there.
+    pub(crate) fn forgotten(&self, ino: Ino) {
+        if self.orphans.remove(ino) {
             self.reap(ino);
         }
     }

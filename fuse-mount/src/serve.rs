@@ -106,15 +106,15 @@ impl<B: Backend> Filesystem for Active<B> {
         });
     }
 
-    fn forget(&self, _req: &Request, number: INodeNo, nlookup: u64) {
-        self.desk.forget(ino(number), nlookup);
+    fn forget(&self, _req: &Request, number: INodeNo, _nlookup: u64) {
+        self.desk.forget(ino(number));
     }
 
     fn getattr(&self, _req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let found = self.backend().getattr(ino(number));
         if found.as_ref().is_ok_and(|inode| inode.nlink == 0) {
             // The answer to the removal may have been lost.
-            self.desk.orphaned(ino(number));
+            self.desk.orphans.add(ino(number));
         }
         let found = found.and_then(|inode| attr::of(ino(number), &inode));
         self.desk.answer(reply, found, |attr, reply| reply.attr(&TTL, &attr));
@@ -426,7 +426,6 @@ impl<B: Backend> Filesystem for Active<B> {
     }
 
     fn readdirplus(&self, _req: &Request, dir: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let mut told = Vec::new();
         let end = self.desk.listing_end(ino(dir), fh, offset);
         let listed = end.and_then(|end| {
             directory::list(self.backend(), ino(dir), (offset, end), PAGE_PLUS, |entry| {
@@ -438,19 +437,10 @@ impl<B: Backend> Filesystem for Active<B> {
                 };
                 let attr = attr::of(entry.ino, &inode)?;
                 let name = OsStr::from_bytes(&entry.name);
-                let full = reply.add(attr.ino, entry.offset, name, &TTL, &attr, GENERATION);
-                // The kernel holds what it is told of here, but for `.` and `..`.
-                if !full && entry.name != "." && entry.name != ".." {
-                    told.push(entry.ino);
-                }
-                Ok(full)
+                Ok(reply.add(attr.ino, entry.offset, name, &TTL, &attr, GENERATION))
             })
         });
-        let desk = Arc::clone(&self.desk);
-        self.desk.answer(reply, listed, move |(), reply| {
-            told.into_iter().for_each(|ino| desk.lookups.found(ino));
-            reply.ok();
-        });
+        self.desk.answer(reply, listed, |(), reply| reply.ok());
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
