@@ -16,6 +16,7 @@ mod handle;
 mod handover;
 mod last_changed;
 mod lease;
+mod linger;
 pub mod memory_log;
 pub mod net;
 mod pins;

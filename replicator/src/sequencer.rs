@@ -3,6 +3,7 @@
 
 use crate::api::{Failure, Request, Scope, Wait};
 use crate::behind::Unwaited;
+use crate::linger::Linger;
 use crate::queue::Queue;
 use crate::urgency::Urgency;
 use crate::waiting::{Answer, Waiting};
@@ -63,6 +64,8 @@ pub(crate) struct Sequencer {
     names: u64,
     newest: Time,
     pub(crate) urgency: Urgency,
+    /// Sequenced since the core's output was handed out.
+    pub(crate) linger: Linger,
     /// No room for more on this node or on the better standby.
     pub(crate) full: bool,
     /// Changes acknowledged since the start of this role; the first of them ends a failover.
@@ -82,6 +85,7 @@ impl Sequencer {
             names: 0,
             newest: Time::default(),
             urgency: Urgency::default(),
+            linger: Linger::default(),
             full: false,
             acknowledged: 0,
         }
@@ -159,6 +163,7 @@ impl Sequencer {
             self.queue.put_back(request);
             return Submitted::Done;
         };
+        self.linger.push(bytes, now.boot_ms);
         self.store.overlay.sequence(index, &entry.effects);
         self.note(index, &request.op, &entry.effects);
         let wait = self.wait_of(&request, class, (index, bytes), now.boot_ms);
@@ -234,6 +239,14 @@ impl Sequencer {
         self.committed.push(index, deadline_ms, answer);
     }
 
+    /// Whether the peers may hear a moment later of what was sequenced since they last did: nobody waits for them.
+    pub(crate) fn may_linger(&self, now_ms: u64) -> bool {
+        self.linger.may_stay(now_ms)
+            && self.received.is_empty()
+            && self.committed.is_empty()
+            && !self.urgency.is_urgent()
+    }
+
     /// Answers whose conditions hold. Only called while the lease runs.
     pub(crate) fn progress(&mut self, received: u64, committed: u64) {
         let answered = self.received.reached(received) + self.committed.reached(committed);
@@ -261,6 +274,7 @@ impl Sequencer {
         self.files.clear();
         self.names = 0;
         self.acknowledged = 0;
+        self.linger.handed_out();
         self.store.overlay.forget_pending();
     }
 

@@ -175,8 +175,12 @@ impl Task {
         if self.state.out {
             return None;
         }
-        let both = [self.gather.left_ms(now), self.unapplied.left_ms(now)];
-        both.into_iter().flatten().min()
+        let held = [
+            self.gather.left_ms(now),
+            self.unapplied.left_ms(now),
+            self.sequencer.linger.left_ms(now),
+        ];
+        held.into_iter().flatten().min()
     }
 
     /// What else has arrived meanwhile, so that one write and one sync serve it all.
@@ -449,8 +453,7 @@ impl Task {
         if applied.0 > self.core.applied {
             self.core.applied_to(applied);
         }
-        let output = self.core.output();
-        self.hand_out(output);
+        self.output(now);
         self.step_role(now);
         self.step_handover(now);
         let term = Term(self.core.term());
@@ -462,8 +465,7 @@ impl Task {
             }
         }
         // What was proposed just now goes out in the same round.
-        let output = self.core.output();
-        self.hand_out(output);
+        self.output(now);
         self.hurry();
         if self.gate.may_answer(boottime_ms()) {
             let before = self.sequencer.acknowledged;
@@ -504,6 +506,15 @@ impl Task {
         if let Some(persists) = self.gather.due(boottime_ms()) {
             let _ = self.channels.log.send(LogWork::Persist(persists));
         }
+    }
+
+    fn output(&mut self, now: u64) {
+        if self.sequencer.may_linger(now) {
+            return;
+        }
+        self.sequencer.linger.handed_out();
+        let output = self.core.output();
+        self.hand_out(output);
     }
 
     fn hand_out(&mut self, output: Output) {

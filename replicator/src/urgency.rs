@@ -54,6 +54,10 @@ impl Urgency {
         self.urgent = true;
     }
 
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// Whether what was sequenced since the last time is to be synced at once.
     pub(crate) fn take(&mut self) -> bool {
         std::mem::take(&mut self.urgent)

@@ -58,6 +58,10 @@ impl Waiting {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiters.len()
     }

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::File;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::disks::Disks;
@@ -10,8 +11,15 @@ use common::{Held, PATIENCE, SLACK, assert_same, lab, ready, seconds, write, wri
 use holdfast_tests::clock::now;
 use holdfast_tests::lab::{Lab, LabOptions, Node};
 
+/// One at a time: `apart` may close copies of another test's files, and waits for that where their mount stands still.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_write_is_not_acknowledged_while_both_standbys_are_stopped() {
+    let _turn = turn();
     let lab = lab(LabOptions::default().set("mount.request_deadline_ms", 6000));
     let active = ready(&lab);
     let file = Held::new(File::create(active.mnt().join("open")).unwrap());
@@ -75,6 +83,7 @@ fn assert_nobody_waits(lab: &Lab, active: &Node, tag: &str) {
 
 #[test]
 fn a_stopped_or_dead_standby_delays_nobody() {
+    let _turn = turn();
     let lab = lab(LabOptions::default());
     let active = ready(&lab);
     let standby = lab.others(active.name())[0].clone();
@@ -94,6 +103,7 @@ fn a_stopped_or_dead_standby_delays_nobody() {
 
 #[test]
 fn a_write_waits_for_memory_and_an_fsync_for_the_disk() {
+    let _turn = turn();
     let disks = Disks::ext4([700; 3]);
     let lab = lab(disks.options());
     let active = ready(&lab);
