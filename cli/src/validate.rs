@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use holdfast_config::tls_files::first_end;
+
 use crate::error::Result;
 use crate::output;
 use crate::words::count;
@@ -13,8 +15,9 @@ pub fn run(file: &Path) -> Result<()> {
         .as_ref()
         .map_or("no VIP".to_owned(), |vip| format!("VIP {}/{}", vip.address, vip.prefix));
     let node = &config.cluster.nodes[config.this];
+    let until = first_end(&config.tls).map_or(String::new(), |end| format!(", certificates until {}", end.day));
     output::print(&format!(
-        "{}: good: node {} ({}) of cluster {}, {vip}, {}\n",
+        "{}: good: node {} ({}) of cluster {}, {vip}, {}{until}\n",
         file.display(),
         node.name,
         node.address,

@@ -14,7 +14,7 @@ mod paths;
 mod raw;
 mod render;
 mod timers;
-mod tls_files;
+pub mod tls_files;
 mod units;
 mod vip;
 mod watchdog;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
-use crate::Config;
+use crate::{Config, Tls};
 use crate::document::Document;
 use crate::error::ConfigError;
 
@@ -61,6 +61,37 @@ pub(crate) fn check(document: &Document, config: &Config, now: SystemTime) -> Re
         chain,
         &provider,
     )
+}
+
+/// When a certificate runs out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    pub file: PathBuf,
+    pub unix_s: i64,
+    /// The same, as `2026-12-20`.
+    pub day: String,
+}
+
+/// Of all certificates of CA and node, the one that runs out first; nothing if none can be read.
+pub fn first_end(tls: &Tls) -> Option<End> {
+    let files = [&tls.ca, &tls.cert].into_iter();
+    files.flat_map(|file| ends(file)).min_by_key(|end| end.unix_s)
+}
+
+fn ends(file: &Path) -> Vec<End> {
+    let bytes = fs::read(file).unwrap_or_default();
+    let end = |der: CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        let not_after = certificate.validity().not_after;
+        Some(End {
+            file: file.to_owned(),
+            unix_s: not_after.timestamp(),
+            day: day(not_after),
+        })
+    };
+    CertificateDer::pem_slice_iter(&bytes)
+        .filter_map(|der| end(der.ok()?))
+        .collect()
 }
 
 /// A file that a key of the configuration names.

@@ -1,11 +1,16 @@
 //! What an operator should know of this node: what is wrong, since when, what happens next, what to do.
 
 use super::shared::Shared;
+use holdfast_config::tls_files::End;
 use holdfast_proto::control::{AgentReport, Notice};
 use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::disk_health::Fault;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
+
+/// So long before a certificate runs out status says so.
+const WARN_DAYS: i64 = 30;
+const DAY_S: i64 = 24 * 60 * 60;
 
 fn notice(what: String, advice: &str, since_unix_ms: u64, serious: bool) -> Notice {
     Notice {
@@ -146,6 +151,7 @@ pub(super) fn of(
             ));
         }
     }
+    found.extend(shared.certificate_end().and_then(|end| of_certificate(end, unix_ms())));
     if let Some(step) = &view.handover {
         found.push(notice(
             format!("the role is being handed over: {step}"),
@@ -155,6 +161,20 @@ pub(super) fn of(
         ));
     }
     found
+}
+
+fn of_certificate(end: &End, now_unix_ms: u64) -> Option<Notice> {
+    let now_s = i64::try_from(now_unix_ms / 1000).unwrap_or(i64::MAX);
+    let (file, day, left_s) = (end.file.display(), &end.day, end.unix_s.saturating_sub(now_s));
+    let what = match left_s / DAY_S {
+        _ if left_s < 0 => format!("the certificate {file} ran out on {day}"),
+        0 => format!("the certificate {file} runs out today or tomorrow, on {day}"),
+        1 => format!("the certificate {file} runs out on {day}, in a day"),
+        days if days <= WARN_DAYS => format!("the certificate {file} runs out on {day}, in {days} days"),
+        _ => return None,
+    };
+    let advice = "From then on this node connects to nobody anew and its daemon doesn't start; connections that stand go on. Renew it in time: see `Certificates` in the runbook.";
+    Some(notice(what, advice, 0, true))
 }
 
 pub(super) fn cannot_take_over(
@@ -179,4 +199,25 @@ pub(super) fn cannot_take_over(
         because.push("its disk is below the reserve, of bytes or of inodes".into());
     }
     because
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_from_thirty_days_before_its_end() {
+        let end = End {
+            file: "node.pem".into(),
+            unix_s: 100 * DAY_S,
+            day: "1970-04-11".into(),
+        };
+        let what = |now_s: i64| of_certificate(&end, u64::try_from(now_s).unwrap() * 1000).map(|notice| notice.what);
+        assert_eq!(what(69 * DAY_S), None);
+        let text = what(70 * DAY_S).unwrap();
+        assert!(text.ends_with("runs out on 1970-04-11, in 30 days"), "{text}");
+        assert!(what(99 * DAY_S).unwrap().ends_with("in a day"));
+        assert!(what(100 * DAY_S).unwrap().contains("today or tomorrow"));
+        assert!(what(100 * DAY_S + 1).unwrap().ends_with("ran out on 1970-04-11"));
+    }
 }

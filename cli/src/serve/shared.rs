@@ -1,6 +1,7 @@
 //! What the parts of the daemon share: configuration, the replicator's handle, the mount, the agent's last
 //! report, what the peers said last.
 
+use holdfast_config::tls_files::{End, first_end};
 use holdfast_config::{Config, Node};
 use holdfast_fuse_mount::Mounted;
 use holdfast_proto::control::{AgentReport, NodeStatus};
@@ -16,6 +17,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) handle: Handle,
     pub(super) started_ms: u64,
+    certificate_end: Option<End>,
     inner: Mutex<Inner>,
     last_changed: OnceLock<String>,
 }
@@ -59,12 +61,18 @@ impl Shared {
             ..Inner::default()
         };
         Self {
+            certificate_end: first_end(&config.tls),
             config,
             handle,
             started_ms: unix_ms(),
             inner: Mutex::new(inner),
             last_changed: OnceLock::new(),
         }
+    }
+
+    /// Of the certificates that this daemon started with.
+    pub(super) fn certificate_end(&self) -> Option<&End> {
+        self.certificate_end.as_ref()
     }
 
     /// Held for a few assignments only, never across I/O or an await.

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::folder::{Folder, GOOD, params};
 use holdfast_config::load;
+use holdfast_config::tls_files::first_end;
 use rcgen::KeyPair;
 
 /// The message of the refusal, its source included.
@@ -498,6 +499,22 @@ fn files_that_are_missing_or_no_certificates() {
     tls_refused(garbage("ca.pem"), 21, "tls.ca", &["no certificate in PEM form"]);
     tls_refused(garbage("node.pem"), 22, "tls.cert", &["no certificate in PEM form"]);
     tls_refused(garbage("node.key"), 23, "tls.key", &["no private key in PEM form"]);
+}
+
+#[test]
+fn of_all_certificates_the_first_to_run_out_is_named() {
+    let folder = Folder::good();
+    folder.certify(&params("n1", -1, 20));
+    let config = load(&folder.config()).unwrap();
+    let end = first_end(&config.tls).unwrap();
+    assert_eq!(end.file, folder.path("node.pem"));
+    let in_days = (end.unix_s - i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()) / 86_400;
+    assert!((19..=20).contains(&in_days), "{end:?}");
+    // While a CA is replaced, its file holds the old one and the new one.
+    let old = Folder::good();
+    let both = fs::read_to_string(folder.path("ca.pem")).unwrap() + &fs::read_to_string(old.path("ca.pem")).unwrap();
+    fs::write(folder.path("ca.pem"), both).unwrap();
+    assert_eq!(first_end(&load(&folder.config()).unwrap().tls), Some(end));
 }
 
 #[test]
