@@ -4,11 +4,12 @@
 use crate::backend::Backend;
 use crate::class::ClassRule;
 use crate::connection;
+use crate::doubt;
 use crate::error::MountError;
 use crate::kernel::Kernel;
 use crate::listings::Listings;
 use crate::opens::Opens;
-use crate::orphans::Orphans;
+use crate::orphans;
 use crate::point;
 use crate::request::Desk;
 use crate::seal::Seals;
@@ -69,33 +70,42 @@ pub struct Mounted {
 impl Mounted {
     /// The active node's mount.
     pub fn active<B: Backend>(path: &Path, backend: Arc<B>, options: Options) -> Result<Self, MountError> {
-        let orphans = backend.orphans();
-        let (errands, received) = mpsc::channel();
+        let left_over = backend.orphans();
+        let (doubts, doubted) = mpsc::channel();
+        let (forgetting, forgotten) = mpsc::channel();
         let session_failed = |source| MountError::Session {
             path: path.to_owned(),
             source,
         };
         let threads = options.threads;
+        // The last of several looks sees what came of a request that was in doubt before the first.
+        let look_every = options.deadline;
         let opens = Arc::new(Opens::default());
         let seals = Seals::begin(Arc::clone(&backend), Arc::clone(&opens), options.deadline).map_err(session_failed)?;
         let desk = Arc::new(Desk {
             backend,
             listings: Listings::default(),
             opens,
-            orphans: Orphans::default(),
+            orphans: Arc::default(),
             options,
-            errands,
+            doubts,
+            forgotten: forgetting,
             seals,
         });
         // The data are a PBX's: no program here needs set-id bits to take effect, no device node to be opened.
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         let (mounted, kernel) = begin(path, Active::new(Arc::clone(&desk)), flags, threads)?;
-        let weak = Arc::downgrade(&desk);
+        let kernel = Arc::new(kernel);
+        let (also, weak) = (Arc::clone(&kernel), Arc::downgrade(&desk));
         thread::Builder::new()
-            .name("fuse-kernel".into())
-            .spawn(move || kernel.serve(&received, &weak))
+            .name("fuse-doubt".into())
+            .spawn(move || doubt::settle(&doubted, &kernel))
             .map_err(session_failed)?;
-        match orphans {
+        thread::Builder::new()
+            .name("fuse-orphans".into())
+            .spawn(move || orphans::serve(&forgotten, &also, &weak, look_every))
+            .map_err(session_failed)?;
+        match left_over {
             // No new mount knows of them.
             Ok(orphans) => orphans.into_iter().for_each(|ino| desk.reap(ino)),
             Err(error) => warn!(%error, "inodes without names can't be listed; they stay until the next mount"),

@@ -4,7 +4,6 @@ use crate::attr;
 use crate::backend::Backend;
 use crate::doubt::Doubt;
 use crate::errno;
-use crate::kernel::Errand;
 use crate::listings::Listings;
 use crate::mount::Options;
 use crate::opening::Handle;
@@ -66,9 +65,11 @@ pub(crate) struct Desk<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) listings: Listings,
     pub(crate) opens: Arc<Opens>,
-    pub(crate) orphans: Orphans,
+    pub(crate) orphans: Arc<Orphans>,
     pub(crate) options: Options,
-    pub(crate) errands: Sender<Errand>,
+    pub(crate) doubts: Sender<Doubt>,
+    /// Orphans that the kernel has let go of.
+    pub(crate) forgotten: Sender<Ino>,
     pub(crate) seals: Seals,
 }
 
@@ -141,6 +142,7 @@ impl<B: Backend> Desk<B> {
     ) {
         let desk = Arc::clone(self);
         let doubt = Doubt::about(&op);
+        let may_orphan = matches!(op, Op::Unlink { .. } | Op::Rmdir { .. } | Op::Rename { .. });
         let done = move |outcome: Result<Reply, Failure>| match outcome {
             Ok(outcome) => {
                 if let Reply::Done { orphaned: Some(ino) } = outcome {
@@ -149,6 +151,9 @@ impl<B: Backend> Desk<B> {
                 give(&desk, outcome, reply);
             }
             Err(failure) => {
+                if may_orphan && !matches!(failure, Failure::Refused(_)) {
+                    desk.orphans.doubt();
+                }
                 // Before the answer: an fsync that follows it must know.
                 failed(&desk, failure, doubt);
                 reply.refuse(failure);
@@ -163,12 +168,8 @@ impl<B: Backend> Desk<B> {
     }
 
     fn doubt(&self, doubt: Doubt) {
-        self.run(Errand::Doubt(doubt));
-    }
-
-    fn run(&self, errand: Errand) {
         // Fails only when the mount has ended.
-        let _ = self.errands.send(errand);
+        let _ = self.doubts.send(doubt);
     }
 
     /// A change that answers nothing but that it is done.
@@ -233,25 +234,23 @@ impl<B: Backend> Desk<B> {
         }
     }
 
-    /// The kernel says that it has forgotten an inode; it may have been told of it again meanwhile.
+    /// The kernel says that it has forgotten an inode.
     pub(crate) fn forget(&self, ino: Ino) {
         if self.orphans.has(ino) {
-            self.run(Errand::Forgotten(ino));
+            // Fails only when the mount has ended.
+            let _ = self.forgotten.send(ino);
         }
     }
 
-    /// The kernel doesn't hold it: what has no name has no way back there.
-    pub(crate) fn forgotten(&self, ino: Ino) {
-        if self.orphans.remove(ino) {
-            self.reap(ino);
-        }
-    }
-
-    /// The log carries it out after the removal of the last name, or neither. If it fails, the next mount finds it.
+    /// The log carries it out after the removal of the last name, or neither.
     pub(crate) fn reap(&self, ino: Ino) {
-        let done = move |outcome: Result<Reply, Failure>| {
-            if let Err(failure) = outcome {
-                debug!(%ino, %failure, "an inode without names stays until the next mount");
+        let orphans = Arc::clone(&self.orphans);
+        let done = move |outcome: Result<Reply, Failure>| match outcome {
+            // Refused: it is gone already.
+            Ok(_) | Err(Failure::Refused(_)) => {}
+            Err(failure) => {
+                debug!(%ino, %failure, "an inode without names is still there");
+                orphans.doubt();
             }
         };
         let deadline_ms = self.deadline_ms();

@@ -4,7 +4,8 @@
 use crate::core::Persist;
 use holdfast_storage::log::HardState;
 
-/// Nothing is held back longer, so no crash of all three nodes loses more than this of what nobody synced.
+/// Nothing is held back longer here, so no crash of all three nodes loses more than this of what two had received and
+/// nobody synced.
 const LONGEST_MS: u64 = 5;
 const BYTES: usize = 1 << 20;
 

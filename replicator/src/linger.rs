@@ -1,5 +1,6 @@
-//! Holds changes back from the peers for a moment while nobody waits for them there: one message for ten of them costs
-//! this node and the peers little more than one for each.
+//! Holds the core's output back for a moment while nobody waits for what was sequenced: the peers, the own log and
+//! the apply thread hear of ten changes together. One write to a peer, and one wake-up there, cost little more for ten
+//! than for one.
 
 /// Far less than what may be acknowledged ahead of the peers anyway (`sequencer::ALONE_MAX`).
 const LONGEST_MS: u64 = 1;

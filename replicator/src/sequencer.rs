@@ -244,6 +244,7 @@ impl Sequencer {
         self.linger.may_stay(now_ms)
             && self.received.is_empty()
             && self.committed.is_empty()
+            && self.queue.is_empty()
             && !self.urgency.is_urgent()
     }
 

@@ -509,7 +509,7 @@ impl Task {
     }
 
     fn output(&mut self, now: u64) {
-        if self.sequencer.may_linger(now) {
+        if self.sequencer.may_linger(now) && self.state.checks.is_empty() {
             return;
         }
         self.sequencer.linger.handed_out();

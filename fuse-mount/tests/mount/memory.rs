@@ -71,6 +71,7 @@ struct State {
     suspended: bool,
     held: Vec<(u64, Answer)>,
     fail_next: Option<Failure>,
+    refuse_reap: bool,
     fail_syncs: Option<Failure>,
     removal: Option<Wait>,
 }
@@ -129,6 +130,11 @@ impl Memory {
     /// The next change is carried out, and its answer is this failure.
     pub(crate) fn fail_next(&self, failure: Failure) {
         self.state().fail_next = Some(failure);
+    }
+
+    /// The next reaping isn't carried out.
+    pub(crate) fn refuse_reap(&self) {
+        self.state().refuse_reap = true;
     }
 
     pub(crate) fn fail_syncs(&self, failure: Failure) {
@@ -233,6 +239,10 @@ impl State {
 impl Backend for Memory {
     fn submit(&self, request: Request) {
         let mut state = self.state();
+        if matches!(request.op, Op::Reap { .. }) && std::mem::take(&mut state.refuse_reap) {
+            drop(state);
+            return (request.done)(Err(Failure::NotActive));
+        }
         let mut outcome = state.carry_out(&request.op, request.wait);
         if let Some(failure) = state.fail_next.take_if(|_| !matches!(request.op, Op::Reap { .. })) {
             outcome = Err(failure);

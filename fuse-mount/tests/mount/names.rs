@@ -1,8 +1,11 @@
 use crate::fixture::{Fixture, errno, eventually};
+use holdfast_fuse_mount::Options;
+use holdfast_replicator::api::Failure;
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
+use std::time::Duration;
 
 #[test]
 fn a_name_comes_and_goes() {
@@ -159,6 +162,44 @@ fn a_removed_directory_is_reaped_when_nobody_stands_in_it() {
     assert_eq!(fs.backend.inodes(), 2);
     drop(open);
     eventually("the directory is reaped", || fs.backend.inodes() == 1);
+}
+
+#[test]
+fn what_a_removal_in_doubt_left_behind_is_found_and_what_is_open_of_it_stays() {
+    let fs = Fixture::with(Options {
+        deadline: Duration::from_millis(300),
+        ..Options::default()
+    });
+    for name in ["open", "closed", "from", "over"] {
+        fs::write(fs.path(name), name).unwrap();
+    }
+    let open = File::open(fs.path("open")).unwrap();
+    for name in ["open", "closed"] {
+        fs.backend.fail_next(Failure::Deadline);
+        assert_eq!(errno(fs::remove_file(fs.path(name))), libc::EIO);
+    }
+    fs.backend.fail_next(Failure::Deadline);
+    assert_eq!(errno(fs::rename(fs.path("from"), fs.path("over"))), libc::EIO);
+    eventually("the closed ones are reaped", || fs.backend.inodes() == 3);
+    let mut text = String::new();
+    (&open).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "open");
+    drop(open);
+    eventually("the open one, too", || fs.backend.inodes() == 2);
+}
+
+#[test]
+fn a_reaping_that_failed_is_done_again() {
+    let fs = Fixture::with(Options {
+        deadline: Duration::from_millis(300),
+        ..Options::default()
+    });
+    fs::write(fs.path("a"), "").unwrap();
+    let open = File::open(fs.path("a")).unwrap();
+    fs::remove_file(fs.path("a")).unwrap();
+    fs.backend.refuse_reap();
+    drop(open);
+    eventually("it is reaped", || fs.backend.inodes() == 1);
 }
 
 #[test]
