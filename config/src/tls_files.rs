@@ -16,9 +16,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
-use crate::{Config, Tls};
 use crate::document::Document;
 use crate::error::ConfigError;
+use crate::{Config, Tls};
 
 const AGAIN: &str = "`holdfast init` makes a CA, certificates and keys that fit together";
 

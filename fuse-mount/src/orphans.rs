@@ -63,7 +63,12 @@ impl Orphans {
 }
 
 /// Reaps orphans that the kernel says it has forgotten, until the mount ends.
-pub(crate) fn serve<B: Backend>(forgotten: &Receiver<Ino>, kernel: &Kernel, desk: &Weak<Desk<B>>, look_every: Duration) {
+pub(crate) fn serve<B: Backend>(
+    forgotten: &Receiver<Ino>,
+    kernel: &Kernel,
+    desk: &Weak<Desk<B>>,
+    look_every: Duration,
+) {
     let mut looked_ms = 0;
     loop {
         let next = forgotten.recv_timeout(look_every);

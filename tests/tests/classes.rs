@@ -163,9 +163,11 @@ fn closing_and_writing_wait_for_disks_where_the_class_says_so() {
         beyond.within(Duration::from_millis(1)),
     ];
     drop(frozen);
-    assert!(
-        outcomes.iter().filter(|outcome| outcome.is_some()).count() <= 1,
-        "more than a MiB ahead of the disks: {outcomes:?}"
+    // They began side by side, so either may be the one that is within.
+    let returned = outcomes.iter().filter(|outcome| matches!(outcome, Some(Ok(_)))).count();
+    assert_eq!(
+        returned, 1,
+        "one is within a MiB ahead of the disks, both are beyond: {outcomes:?}"
     );
     assert_same(&lab);
 }

@@ -288,6 +288,46 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
 }
 
 #[test]
+fn an_active_node_that_is_full_alone_says_so_and_another_has_room() {
+    let disks = Disks::ext4([700, 1400, 1400]);
+    let lab = lab(disks.options());
+    let active = ready(&lab);
+    if active.name() != "n1" {
+        switch(&lab, lab.node("n1"));
+    }
+    let active = lab.node("n1").clone();
+    let ballast = disks.of("n1").point().join("ballast");
+    fs::write(&ballast, vec![1; 420 << 20]).unwrap();
+    let refused = (0..150_u8).find_map(|number| {
+        let file = active.mnt().join(format!("file-{number}"));
+        let outcome = write_synced(file, vec![number; 2_500_000]).within(PATIENCE);
+        outcome.expect("a write ends").err()
+    });
+    let refused = refused.unwrap_or_else(|| panic!("375 MB were taken\n{}", lab.log_tails(10)));
+    assert_eq!(
+        refused.raw_os_error(),
+        Some(libc::ENOSPC),
+        "{refused}\n{}",
+        lab.log_tails(20)
+    );
+    wait_said(&lab, &active, "below its reserve");
+    assert_all_run(&lab);
+    // Nothing is moved by itself: what makes room is done here.
+    assert_eq!(lab.wait_active(PATIENCE).unwrap(), "n1");
+    switch(&lab, lab.node("n2"));
+    let next = lab.node("n2").clone();
+    let written = wait_for("room for writing", PATIENCE, || {
+        let written = write_synced(next.mnt().join("elsewhere"), vec![1; 1 << 20]).within(PATIENCE);
+        Ok(written.and_then(Result::ok))
+    });
+    written.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    fs::remove_file(&ballast).unwrap();
+    lab.wait_all_up_to_date(PATIENCE)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    assert_same(&lab);
+}
+
+#[test]
 fn stores_without_free_inodes_refuse_new_files_and_go_on_when_some_are_removed() {
     // 2048 of them are kept free.
     let disks = Disks::of_few_inodes(900, 8_000);

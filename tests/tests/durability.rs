@@ -13,7 +13,7 @@ use common::apart::apart;
 use common::classes::{CLASSES, directory_of};
 use common::disks::Disks;
 use common::replace::{replace, version, version_in};
-use common::{PATIENCE, Pending, assert_same, content, lab, ready, seconds, wait_other};
+use common::{PATIENCE, Pending, assert_same, content, lab, ready, seconds, wait_other, write};
 use holdfast_tests::clock::pause;
 use holdfast_tests::lab::{Lab, LabOptions, Node};
 use rustix::fs::{FallocateFlags, RenameFlags, XattrFlags, fallocate, lremovexattr, lsetxattr, renameat_with};
@@ -21,6 +21,7 @@ use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
 /// Far longer than any of these calls takes.
 const HELD: Duration = Duration::from_millis(700);
+const SOON: Duration = Duration::from_secs(3);
 
 /// A call, given a directory of its own in which lie the files `old` and `other` (10,000 bytes each) and the directory `dir`.
 type Call = fn(&Path) -> io::Result<()>;
@@ -220,6 +221,39 @@ fn no_change_returns_before_a_second_node_has_it_where_the_class_says_so() {
     assert!(began.elapsed() < seconds(3), "this machine is too busy for this test");
     assert_all_succeed(&lab, waiting);
     assert_all_succeed(&lab, call_all(free));
+    assert_same(&lab);
+}
+
+#[test]
+fn an_fsync_waits_for_every_name_whatever_file_it_is_of() {
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options().set("mount.request_deadline_ms", 20_000));
+    let active = ready(&lab);
+    let root = active.mnt();
+    for name in ["old", "dir", "other"] {
+        fs::create_dir(root.join(name)).unwrap();
+    }
+    fs::write(root.join("old/file"), "old").unwrap();
+    File::open(&root).unwrap().sync_all().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    let standbys: Vec<_> = lab.others(active.name()).into_iter().cloned().collect();
+    let frozen = [0, 1].map(|at| disks.of(standbys[at].name()).freeze());
+    // By itself this waits for memory alone.
+    let named = write(root.join("dir/new"), "new").within(SOON);
+    assert!(matches!(named, Some(Ok(()))), "{named:?}");
+    let sync = |path: &str| {
+        let path = root.join(path);
+        apart(move || File::open(path)?.sync_all())
+    };
+    let synced = [sync("old/file"), sync("other")];
+    for synced in &synced {
+        let early = synced.within(Duration::from_millis(800));
+        assert!(early.is_none(), "a name elsewhere is on one disk: {early:?}");
+    }
+    drop(frozen);
+    for synced in &synced {
+        synced.within(PATIENCE).expect("fsync returns").unwrap();
+    }
     assert_same(&lab);
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use holdfast_tests::process::run_ok;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags, fallocate, getxattr,
+    AtFlags, CWD, FallocateFlags, RawDir, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags, fallocate, getxattr,
     listxattr, removexattr, renameat_with, seek, setxattr, statvfs, utimensat,
 };
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
@@ -41,6 +42,9 @@ const CASES: &[Case] = &[
     ("links", links),
     ("unlinked but open", unlinked_but_open),
     ("a big directory", big_directory),
+    ("a hundred thousand names", hundred_thousand_names),
+    ("what isn't there", not_there),
+    ("copies of sparse files", sparse_copies),
     ("modes and owners", modes_and_owners),
     ("times", times),
     ("extended attributes", extended_attributes),
@@ -392,6 +396,91 @@ fn big_directory(folder: &Path) {
     assert_eq!((seen, names().len()), (COUNT, COUNT - COUNT.div_ceil(3)));
 }
 
+/// Names and the place behind each, from a place on.
+fn names_from(dir: &File, place: u64) -> Vec<(Vec<u8>, u64)> {
+    seek(dir, SeekFrom::Start(place)).unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 1 << 16];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.unwrap();
+        found.push((entry.file_name().to_bytes().to_vec(), entry.next_entry_cookie()));
+    }
+    found
+}
+
+fn hundred_thousand_names(folder: &Path) {
+    const NAMES: usize = 100_000;
+    setxattr(folder, "holdfast.class", b"database", XattrFlags::empty()).unwrap();
+    thread::scope(|scope| {
+        for quarter in 0..4 {
+            scope.spawn(move || {
+                for number in (quarter..NAMES).step_by(4) {
+                    File::create(folder.join(format!("name-{number}"))).unwrap();
+                }
+            });
+        }
+    });
+    let dir = File::open(folder).unwrap();
+    let all = names_from(&dir, 0);
+    let different: BTreeSet<_> = all.iter().map(|(name, _)| name).collect();
+    assert_eq!((all.len(), different.len()), (NAMES + 2, NAMES + 2));
+    // A place in the middle stays where it is while names before and behind it go.
+    let (before, behind) = all.split_at(NAMES / 2);
+    let place = before[before.len() - 1].1;
+    assert_eq!(names_from(&dir, place), behind);
+    let gone: BTreeSet<_> = before[100..600].iter().chain(&behind[100..600]).collect();
+    for (name, _) in &gone {
+        fs::remove_file(folder.join(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name))).unwrap();
+    }
+    let left = behind.iter().filter(|entry| !gone.contains(entry));
+    assert_eq!(names_from(&dir, place), left.cloned().collect::<Vec<_>>());
+    assert_eq!(names_from(&dir, 0).len(), all.len() - gone.len());
+}
+
+/// What semantics.md says isn't supported is refused, not done by half.
+fn not_there(folder: &Path) {
+    let unnamed = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(folder);
+    assert_eq!(errno(unnamed), libc::EOPNOTSUPP);
+    let file = open(&folder.join("file"));
+    file.write_all_at(&[9; 16384], 0).unwrap();
+    for how in [FallocateFlags::COLLAPSE_RANGE, FallocateFlags::INSERT_RANGE] {
+        assert_eq!(
+            errno(fallocate(&file, how, 4096, 4096).map_err(io::Error::from)),
+            libc::EOPNOTSUPP
+        );
+    }
+    assert_eq!(fs::read(folder.join("file")).unwrap(), [9; 16384]);
+    // As the kernel keeps them: VFS_CAP_REVISION_2, and CAP_NET_BIND_SERVICE permitted.
+    let value = [0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability = setxattr(folder.join("file"), "security.capability", &value, XattrFlags::empty());
+    assert_eq!(errno(capability.map_err(io::Error::from)), libc::EOPNOTSUPP);
+}
+
+/// Onto the mount holes come by themselves; off it the programs have to be asked for them, as the runbook says.
+fn sparse_copies(folder: &Path) {
+    let script = r#"aside=$(mktemp -d); trap 'rm -rf "$aside"' EXIT
+        truncate -s 8M "$aside/from"; printf x | dd of="$aside/from" bs=1 seek=5000000 conv=notrunc status=none
+        cp --sparse=auto "$aside/from" auto; cp --sparse=always "$aside/from" always; rsync -aS "$aside/from" rsync
+        tar -C "$aside" -Scf all.tar from; tar -Sxf all.tar
+        cp --sparse=always always "$aside/cp"; rsync -aS always "$aside/rsync"
+        for copy in auto always rsync from "$aside/cp" "$aside/rsync"; do cmp "$aside/from" "$copy"; done
+        [ "$(du -k "$aside/cp" | cut -f1)" -lt 64 ]; [ "$(du -k "$aside/rsync" | cut -f1)" -lt 64 ]"#;
+    shell(folder, script);
+    for name in ["auto", "always", "rsync", "from"] {
+        let file = File::open(folder.join(name)).unwrap();
+        let data = seek(&file, SeekFrom::Data(0)).unwrap();
+        let hole = seek(&file, SeekFrom::Hole(data)).unwrap();
+        assert!(
+            data > 4 << 20 && hole < data + (1 << 20),
+            "{name}: data from {data} to {hole}"
+        );
+    }
+}
+
 fn modes_and_owners(folder: &Path) {
     let path = folder.join("file");
     fs::write(&path, "x").unwrap();
@@ -613,14 +702,6 @@ fn git(folder: &Path) {
 }
 
 fn rsync(folder: &Path) {
-    if !["/usr/bin/rsync", "/bin/rsync"]
-        .iter()
-        .any(|path| Path::new(path).exists())
-    {
-        // Not every machine has it; what it does (temporary names, times, renames) is in the other cases as well.
-        eprintln!("rsync isn't installed here");
-        return;
-    }
     let script = r#"mkdir src; cp -a /etc/default /etc/init.d src/; rsync -aHAX src/ dst/; diff -r --no-dereference src dst
         head -c 300000 /bin/bash > src/large; rsync -a src/ dst/; printf middle | dd of=src/large bs=1 seek=150000 conv=notrunc status=none
         rsync -aI --inplace --no-whole-file src/ dst/; cmp src/large dst/large; rm -r src/init.d; rsync -a --delete src/ dst/; [ ! -e dst/init.d ]"#;

@@ -193,6 +193,10 @@ impl HoldOpen {
     }
 }
 
+/// MiB that a daemon may be resident with, however many files there are.
+const ACTIVE_MAX: f64 = 256.0;
+const STANDBY_MAX: f64 = 128.0;
+
 /// In MiB: the active node, and the larger of the others.
 fn memory(lab: &Lab, active: &str) -> Result<(f64, f64)> {
     let view = lab.status()?;
@@ -219,6 +223,10 @@ impl Measured {
 
     fn memory(&mut self, lab: &Lab, active: &str, rows: [&'static str; 2]) -> Result<()> {
         let (own, others) = memory(lab, active)?;
+        ensure!(
+            own <= ACTIVE_MAX && others <= STANDBY_MAX,
+            "the active node may take {ACTIVE_MAX} MiB and takes {own:.0}, a standby {STANDBY_MAX} and {others:.0}"
+        );
         self.add(HOLDFAST, Figure::less(rows[0], "MiB", own));
         self.add(HOLDFAST, Figure::less(rows[1], "MiB", others));
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use rustix::fs::{XattrFlags, setxattr};
 
 use super::figures::Figure;
 use super::gluster::{self, Gluster};
@@ -42,6 +43,15 @@ impl Load {
             Self::Files => files::small_files(dir),
             Self::Record => files::record(dir, length),
             Self::Postgresql => database::postgresql(dir, length),
+        }
+    }
+
+    /// The class of the PBX's directory for such work, on our mount; the others have the default.
+    fn class(self) -> Option<&'static str> {
+        match self {
+            Self::Record => Some("recordings"),
+            Self::Postgresql => Some("database"),
+            Self::Append | Self::Overwrite | Self::Stream | Self::Files => None,
         }
     }
 
@@ -101,6 +111,10 @@ fn measure(load: Load, places: &[(&'static str, PathBuf)], settings: &Settings, 
     for (place, root) in places {
         let dir = root.join(format!("bench-{load:?}").to_lowercase());
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        if let Some(class) = load.class().filter(|_| *place == HOLDFAST) {
+            setxattr(&dir, "holdfast.class", class.as_bytes(), XattrFlags::empty())
+                .with_context(|| format!("giving {} the class {class}", dir.display()))?;
+        }
         let figures = load
             .run(&dir, settings.length)
             .with_context(|| format!("{load:?} on {place}"))?;
