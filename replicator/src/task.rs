@@ -207,9 +207,8 @@ impl Task {
             return self.tick_out();
         }
         self.channels.alive.store(self.state.ticks, Ordering::Relaxed);
-        if self.state.ticks % 10 == 1 {
-            self.look_at_space();
-        }
+        // So often that what is sequenced between two looks is far less than the reserve.
+        self.look_at_space();
         self.look_at_disk(now);
         // To a node that has just started nobody can hand the role over.
         self.core.eligible = self.eligible() && self.core.has_settled();
@@ -234,15 +233,16 @@ impl Task {
         if let Ok(space) = self.store.space() {
             self.state.space = space;
             self.core.store_free = space.above(self.settings.reserve);
-            // This node and the better standby must both have room.
+            // This node and the better standby must both have room, also for what they haven't applied yet.
             let standby = self
                 .settings
                 .names
                 .keys()
                 .filter_map(|id| self.core.peer(*id)?.state)
-                .map(|state| state.store_free)
+                .map(|state| self.core.room(state.store_free, state.applied))
                 .max();
-            self.state.room = standby.unwrap_or(u64::MAX).min(self.core.store_free);
+            let own = self.core.room(self.core.store_free, self.store.applied().0);
+            self.state.room = standby.unwrap_or(u64::MAX).min(own);
             self.sequencer.full = self.state.room == 0;
         }
     }

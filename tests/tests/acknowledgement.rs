@@ -144,3 +144,28 @@ fn a_write_waits_for_memory_and_an_fsync_for_the_disk() {
     synced.expect("the disks go on, so it succeeds");
     assert_same(&lab);
 }
+
+/// The kernel reports a failed sync once; what isn't on two disks stays so, however often one asks.
+#[test]
+fn no_fsync_says_yes_after_one_that_failed_until_two_disks_have_it() {
+    let _turn = turn();
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options().set("mount.request_deadline_ms", 1500));
+    let active = ready(&lab);
+    let file = Held::new(File::create(active.mnt().join("open")).unwrap());
+    file.sync().within(PATIENCE).unwrap().unwrap();
+    let standbys: Vec<_> = lab.others(active.name()).into_iter().cloned().collect();
+    let frozen = [0, 1].map(|at| disks.of(standbys[at].name()).freeze());
+    let written = file.write_at(b"in memory alone", 0).within(seconds(3));
+    assert!(matches!(written, Some(Ok(_))), "{written:?}");
+    for attempt in 1..=3 {
+        let synced = file.sync().within(seconds(2) + SLACK);
+        let error = synced.expect("it ends by its deadline").expect_err("it is on one disk");
+        assert_eq!(error.raw_os_error(), Some(libc::EIO), "attempt {attempt}");
+    }
+    drop(frozen);
+    lab.wait_ready(PATIENCE).unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    file.sync().within(PATIENCE).unwrap().unwrap();
+    assert_same(&lab);
+}
