@@ -150,7 +150,7 @@ fn a_write_waits_for_memory_and_an_fsync_for_the_disk() {
 fn no_fsync_says_yes_after_one_that_failed_until_two_disks_have_it() {
     let _turn = turn();
     let disks = Disks::ext4([700; 3]);
-    let lab = lab(disks.options().set("mount.request_deadline_ms", 1500));
+    let lab = lab(disks.options().set("mount.request_deadline_ms", 4000));
     let active = ready(&lab);
     let file = Held::new(File::create(active.mnt().join("open")).unwrap());
     file.sync().within(PATIENCE).unwrap().unwrap();
@@ -159,7 +159,7 @@ fn no_fsync_says_yes_after_one_that_failed_until_two_disks_have_it() {
     let written = file.write_at(b"in memory alone", 0).within(seconds(3));
     assert!(matches!(written, Some(Ok(_))), "{written:?}");
     for attempt in 1..=3 {
-        let synced = file.sync().within(seconds(2) + SLACK);
+        let synced = file.sync().within(seconds(4) + SLACK);
         let error = synced.expect("it ends by its deadline").expect_err("it is on one disk");
         assert_eq!(error.raw_os_error(), Some(libc::EIO), "attempt {attempt}");
     }
