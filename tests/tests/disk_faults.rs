@@ -240,6 +240,31 @@ fn a_standby_with_a_smaller_disk_delays_nobody_and_goes_on_when_it_has_room() {
     assert_same(&lab);
 }
 
+/// Writes and syncs until there is no room, and that has to be the reason.
+fn fill_until_refused(lab: &Lab, active: &Node) {
+    let refused = (0..150_u8).find_map(|number| {
+        let file = active.mnt().join(format!("file-{number}"));
+        let outcome = write_synced(file, vec![number; 2_500_000]).within(PATIENCE);
+        outcome.expect("a write ends").err()
+    });
+    let refused = refused.unwrap_or_else(|| panic!("375 MB were taken\n{}", lab.log_tails(10)));
+    assert_eq!(
+        refused.raw_os_error(),
+        Some(libc::ENOSPC),
+        "{refused}\n{}",
+        lab.log_tails(20)
+    );
+    wait_said(lab, active, "below its reserve");
+}
+
+fn wait_room(lab: &Lab, active: &Node) {
+    let written = wait_for("room for writing", PATIENCE, || {
+        let written = write_synced(active.mnt().join("again"), vec![1; 1 << 20]).within(PATIENCE);
+        Ok(written.and_then(Result::ok))
+    });
+    written.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+}
+
 #[test]
 fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
     let disks = Disks::ext4([1400, 700, 700]);
@@ -253,19 +278,7 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
     for file in &ballast {
         fs::write(file, vec![1; 420 << 20]).unwrap();
     }
-    let refused = (0..150_u8).find_map(|number| {
-        let file = active.mnt().join(format!("file-{number}"));
-        let outcome = write_synced(file, vec![number; 2_500_000]).within(PATIENCE);
-        outcome.expect("a write ends").err()
-    });
-    let refused = refused.unwrap_or_else(|| panic!("375 MB were taken\n{}", lab.log_tails(10)));
-    assert_eq!(
-        refused.raw_os_error(),
-        Some(libc::ENOSPC),
-        "{refused}\n{}",
-        lab.log_tails(20)
-    );
-    wait_said(&lab, &active, "below its reserve");
+    fill_until_refused(&lab, &active);
     // What needs no room goes on, and so do the nodes.
     let removed = active.mnt().join("file-0");
     common::start(move || fs::remove_file(removed))
@@ -276,11 +289,7 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
     assert_eq!(lab.wait_active(PATIENCE).unwrap(), "n1");
     // One of them that has room again is enough.
     fs::remove_file(&ballast[0]).unwrap();
-    let again = wait_for("room for writing", PATIENCE, || {
-        let written = write_synced(active.mnt().join("again"), vec![1; 1 << 20]).within(PATIENCE);
-        Ok(written.and_then(Result::ok))
-    });
-    again.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    wait_room(&lab, &active);
     fs::remove_file(&ballast[1]).unwrap();
     lab.wait_all_up_to_date(PATIENCE)
         .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
@@ -298,29 +307,12 @@ fn an_active_node_that_is_full_alone_says_so_and_another_has_room() {
     let active = lab.node("n1").clone();
     let ballast = disks.of("n1").point().join("ballast");
     fs::write(&ballast, vec![1; 420 << 20]).unwrap();
-    let refused = (0..150_u8).find_map(|number| {
-        let file = active.mnt().join(format!("file-{number}"));
-        let outcome = write_synced(file, vec![number; 2_500_000]).within(PATIENCE);
-        outcome.expect("a write ends").err()
-    });
-    let refused = refused.unwrap_or_else(|| panic!("375 MB were taken\n{}", lab.log_tails(10)));
-    assert_eq!(
-        refused.raw_os_error(),
-        Some(libc::ENOSPC),
-        "{refused}\n{}",
-        lab.log_tails(20)
-    );
-    wait_said(&lab, &active, "below its reserve");
+    fill_until_refused(&lab, &active);
     assert_all_run(&lab);
     // Nothing is moved by itself: what makes room is done here.
     assert_eq!(lab.wait_active(PATIENCE).unwrap(), "n1");
     switch(&lab, lab.node("n2"));
-    let next = lab.node("n2").clone();
-    let written = wait_for("room for writing", PATIENCE, || {
-        let written = write_synced(next.mnt().join("elsewhere"), vec![1; 1 << 20]).within(PATIENCE);
-        Ok(written.and_then(Result::ok))
-    });
-    written.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    wait_room(&lab, lab.node("n2"));
     fs::remove_file(&ballast).unwrap();
     lab.wait_all_up_to_date(PATIENCE)
         .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
