@@ -10,40 +10,43 @@ fn open(address: &str, prefix: u8) -> Netlink {
     Netlink::open(&Vip::new(address.parse().expect("an address"), prefix)).expect("a netlink socket")
 }
 
-/// How long the address stays after one renewal.
-async fn lifetime(address: &'static str, prefix: u8, beyond: &str) -> u64 {
+/// One renewal, and how long the address stays after it: at least 0.9 s, at most the second plus the 0.3 s that the agent's
+/// arithmetic grants the kernel. Each end is judged by the moment that a busy machine can't have made worse.
+async fn runs_out(address: &'static str, prefix: u8, beyond: &str) {
     let before = own_routes().await;
     let mut netlink = open(address, prefix);
+    let asked = boot_ms();
     netlink.put_address().await.expect("added");
     let added = boot_ms();
     assert!(netlink.read_address().await.expect("read") && has(address).await);
     netlink.set_source().await.expect("source set");
-    while netlink.read_address().await.expect("read") {
-        assert!(boot_ms() - added < 5000, "{address} doesn't run out");
+    let mut seen = added;
+    loop {
+        let looked = boot_ms();
+        if !netlink.read_address().await.expect("read") {
+            break;
+        }
+        seen = looked;
+        assert!(seen - added < 5000, "{address} doesn't run out");
         sleep(5).await;
     }
-    let lasted = boot_ms() - added;
+    let gone = boot_ms();
+    assert!(gone - asked >= 900, "gone after {} ms", gone - asked);
+    assert!(seen - added < 1300, "still there after {} ms", seen - added);
     // Nobody has cleared anything, and still nothing is sent with the address that is gone.
     assert!(!source_towards(beyond).await.to_string().contains(address));
     netlink.clear_source().await.expect("source cleared");
     assert_eq!(own_routes().await, before, "the node's own routes are whole");
-    lasted
 }
 
 #[test]
 fn an_address_that_is_not_renewed_runs_out_and_leaves_the_nodes_routes_whole() {
-    in_namespace(|| async {
-        let lasted = lifetime(VIP, 24, "192.0.2.1").await;
-        assert!((900..1300).contains(&lasted), "lasted {lasted} ms");
-    });
+    in_namespace_alone(|| async { runs_out(VIP, 24, "192.0.2.1").await });
 }
 
 #[test]
 fn an_ipv6_address_runs_out_too() {
-    in_namespace(|| async {
-        let lasted = lifetime(VIP_6, 64, "2001:db8::1").await;
-        assert!((900..1300).contains(&lasted), "lasted {lasted} ms");
-    });
+    in_namespace_alone(|| async { runs_out(VIP_6, 64, "2001:db8::1").await });
 }
 
 #[test]

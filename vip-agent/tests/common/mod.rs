@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -15,8 +16,31 @@ pub(crate) const VIP: &str = "10.99.0.100";
 pub(crate) const STATIC_6: &str = "fd99::1";
 pub(crate) const VIP_6: &str = "fd99::100";
 
+/// The kernel has one lock for the interfaces and addresses of all namespaces: who measures its times has no neighbours.
+static NEIGHBOURS: RwLock<()> = RwLock::new(());
+
 /// Runs the test in a namespace that ends with it: nothing to clean up, whatever happens.
 pub(crate) fn in_namespace<F, T>(test: F)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    // Poisoned by a test that failed, which says nothing about this one.
+    let _neighbour = NEIGHBOURS.read().unwrap_or_else(PoisonError::into_inner);
+    run(test);
+}
+
+/// As [`in_namespace`], with no other test of this program running.
+pub(crate) fn in_namespace_alone<F, T>(test: F)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    let _alone = NEIGHBOURS.write().unwrap_or_else(PoisonError::into_inner);
+    run(test);
+}
+
+fn run<F, T>(test: F)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Future<Output = ()>,
