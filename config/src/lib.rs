@@ -168,7 +168,8 @@ pub struct Vip {
     pub renew_min_lease: Duration,
 }
 
-/// The kernel keeps an address up to so much longer than its lifetime (measured: 1 → 1.02 s, 2 → 2.04, 3 → 3.13).
+/// A kernel with nothing else to do keeps an address up to so much longer than its lifetime (measured: 1 → 1.02 s, 2 → 2.04,
+/// 3 → 3.13). It may be later, so a new owner also asks the network (docs/adr/0006-lease-and-address.md).
 pub const KERNEL_SLACK: Duration = Duration::from_millis(300);
 
 impl Vip {

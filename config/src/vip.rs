@@ -3,7 +3,8 @@
 //! The kernel of the active node keeps the address up to `valid + KERNEL_SLACK` after its last renewal, and
 //! the agent renews only while at least R (`renew_min_lease`) of the lease remains. So with the lease's end
 //! at E, the last renewal is at E − R or before, and the address is gone at E − R + valid + KERNEL_SLACK.
-//! A new owner adds it not before E + `Vip::wait_after_lease()`, which is that very moment.
+//! A new owner adds it not before E + `Vip::wait_after_lease()`, which is that very moment, and not while another
+//! machine answers for it: a kernel that is busy may be later.
 //!
 //! With the defaults: the lease is 50 ms × 19 − 1 % = 940 ms, R = 550 ms, valid = 1 s; the address is gone
 //! at the latest 750 ms after the lease's end. For that to work:

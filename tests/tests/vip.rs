@@ -96,6 +96,43 @@ fn an_agent_that_hangs_loses_the_address_and_nothing_else() {
     expires_and_leaves_the_routes(Signal::STOP);
 }
 
+/// A kernel looks for addresses that have run out when it likes: here it doesn't for as long as the test wants.
+#[test]
+fn an_address_that_outlives_its_time_is_waited_for() {
+    let lab = lab(LabOptions::default());
+    let former = ready(&lab);
+    wait_held(&lab, &former);
+    let vip = format!("{}/24", lab.vip());
+    former.signal_daemon("vip-agent", Signal::STOP).unwrap();
+    former.signal_daemon("holdfast", Signal::STOP).unwrap();
+    let forever = ["valid_lft", "forever", "preferred_lft", "forever"];
+    let kept = lab.exec(
+        former.name(),
+        &[&["ip", "addr", "change", &vip, "dev", "eth0"][..], &forever].concat(),
+    );
+    assert!(kept.unwrap().status.success());
+    let others = lab.others(former.name());
+    wait_for("a new owner that asks first", PATIENCE, || {
+        assert!(
+            !others.iter().any(|node| holds_vip(&lab, node.name())),
+            "two nodes have the address"
+        );
+        let said = |node: &&&Node| node.log_tails(20).contains("answers for the virtual address");
+        Ok(others.iter().find(said).map(|_| ()))
+    })
+    .unwrap();
+    let gone = lab.exec(former.name(), &["ip", "addr", "del", &vip, "dev", "eth0"]);
+    assert!(gone.unwrap().status.success());
+    wait_for("the address on the new active node", PATIENCE, || {
+        Ok(others.iter().any(|node| holds_vip(&lab, node.name())).then_some(()))
+    })
+    .unwrap();
+    former.signal_daemon("holdfast", Signal::CONT).unwrap();
+    former.signal_daemon("vip-agent", Signal::CONT).unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert!(!holds_vip(&lab, former.name()));
+}
+
 #[test]
 fn a_daemon_that_hangs_loses_the_address() {
     let lab = lab(LabOptions::default());

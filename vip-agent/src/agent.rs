@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::follow::follow;
 use crate::netlink::Netlink;
 use crate::notify::Notify;
+use crate::question::Question;
 use crate::realtime;
 use crate::report::Reporter;
 use crate::units::{Places, Units};
@@ -66,6 +67,8 @@ struct Agent {
     core: Core,
     /// Absent: no address is managed.
     netlink: Option<Netlink>,
+    /// Open while the network is asked for another owner of the address.
+    question: Option<Question>,
     units: Units,
     reporter: Reporter,
     reports: watch::Sender<AgentReport>,
@@ -95,6 +98,7 @@ impl Agent {
         Ok(Self {
             core,
             netlink,
+            question: None,
             units: Units::new(
                 &config.units,
                 &Places::beside(&config.socket),
@@ -156,7 +160,16 @@ impl Agent {
                 return Vec::new();
             }
             (_, None) => return Vec::new(),
-            (Duty::AddVip | Duty::RenewVip, Some(netlink)) => put(netlink, duty).await,
+            (Duty::AddVip | Duty::RenewVip, Some(netlink)) => {
+                self.question = None;
+                put(netlink, duty).await
+            }
+            (Duty::AskForVip { anew }, Some(netlink)) => {
+                let question = self.question.take().filter(|_| !anew);
+                let (question, other) = ask(netlink, question).await;
+                self.question = question;
+                vec![AddressEvent::Asked { other }]
+            }
             (Duty::DropVip, Some(netlink)) => drop_vip(netlink).await,
             (Duty::ReadVip, Some(netlink)) => read(netlink).await,
             (Duty::Announce, Some(netlink)) => tell_network(netlink).await,
@@ -262,6 +275,22 @@ async fn seen(netlink: &Netlink, present: bool) -> AddressEvent {
         present,
         interface: interface.map(|found| found.name).map_err(|error| error.sentence()),
     }
+}
+
+/// Where it can't be asked, nobody answers: the arithmetic of lease and lifetimes stands alone then.
+async fn ask(netlink: &Netlink, question: Option<Question>) -> (Option<Question>, Option<String>) {
+    let opened = match question {
+        Some(open) => Ok(open),
+        None => match netlink.find_interface().await {
+            Ok(interface) => Question::open(netlink.address(), &interface),
+            Err(error) => Err(error),
+        },
+    };
+    let asked = opened.and_then(|mut question| question.ask().map(|other| (Some(question), other)));
+    asked.unwrap_or_else(|error| {
+        warn!("{}", error.sentence());
+        (None, None)
+    })
 }
 
 async fn tell_network(netlink: &Netlink) -> Vec<AddressEvent> {

@@ -29,6 +29,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("asking the network who has {address}")]
+    Ask {
+        address: IpAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("starting `{command}`")]
     Spawn {
         command: String,

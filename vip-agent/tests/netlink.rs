@@ -10,29 +10,21 @@ fn open(address: &str, prefix: u8) -> Netlink {
     Netlink::open(&Vip::new(address.parse().expect("an address"), prefix)).expect("a netlink socket")
 }
 
-/// One renewal, and how long the address stays after it: at least 0.9 s, at most the second plus the 0.3 s that the agent's
-/// arithmetic grants the kernel. Each end is judged by the moment that a busy machine can't have made worse.
+/// One renewal, and the address stays for at least 0.9 s and goes by itself. When exactly it goes is the kernel's affair: it
+/// looks once a second at most, and has to wait for its locks, so a new owner asks the network as well.
 async fn runs_out(address: &'static str, prefix: u8, beyond: &str) {
     let before = own_routes().await;
     let mut netlink = open(address, prefix);
     let asked = boot_ms();
     netlink.put_address().await.expect("added");
-    let added = boot_ms();
     assert!(netlink.read_address().await.expect("read") && has(address).await);
     netlink.set_source().await.expect("source set");
-    let mut seen = added;
-    loop {
-        let looked = boot_ms();
-        if !netlink.read_address().await.expect("read") {
-            break;
-        }
-        seen = looked;
-        assert!(seen - added < 5000, "{address} doesn't run out");
+    while netlink.read_address().await.expect("read") {
+        assert!(boot_ms() - asked < 15_000, "{address} doesn't run out");
         sleep(5).await;
     }
-    let gone = boot_ms();
-    assert!(gone - asked >= 900, "gone after {} ms", gone - asked);
-    assert!(seen - added < 1300, "still there after {} ms", seen - added);
+    let lasted = boot_ms() - asked;
+    assert!(lasted >= 900, "gone after {lasted} ms");
     // Nobody has cleared anything, and still nothing is sent with the address that is gone.
     assert!(!source_towards(beyond).await.to_string().contains(address));
     netlink.clear_source().await.expect("source cleared");

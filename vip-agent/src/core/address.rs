@@ -13,6 +13,8 @@ pub enum Want {
     Hold,
     /// Renew it if it is here.
     Keep,
+    /// Not here yet, but as soon as the former owner's time is over: ask in good time whether it is still there.
+    Soon,
     /// Too little of the lease is left: neither renew nor remove, the kernel's lifetime runs out by itself.
     Lapse,
     Drop,
@@ -28,6 +30,10 @@ pub enum AddressEvent {
     Read {
         present: bool,
         interface: Result<String, String>,
+    },
+    /// Asked whether another machine has the address; `other`: the one that has said so since the question before.
+    Asked {
+        other: Option<String>,
     },
     /// An address duty failed.
     Failed {
@@ -58,6 +64,14 @@ enum Source {
 const ANNOUNCEMENTS: u32 = 5;
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_millis(100);
+/// A kernel answers within milliseconds.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+/// After this one the question before has had its time to be answered.
+const QUESTIONS: u32 = 2;
+/// So long another machine's answer stands against adding the address. A kernel looks for what has run out once a second
+/// at most, and has to wait for its own locks; but some networks answer for machines that are gone, and a PBX without an
+/// address helps nobody.
+pub(super) const CONTESTED_MAX: Duration = Duration::from_secs(3);
 const READ_EVERY: Duration = Duration::from_millis(500);
 /// Routes of the node may change while the address is here; ours follow them.
 const SOURCE_EVERY: Duration = Duration::from_secs(5);
@@ -73,6 +87,11 @@ pub struct Address {
     read_at: Option<BootMs>,
     acted_at: Option<BootMs>,
     dropped_at: Option<BootMs>,
+    /// Questions in a row that nobody answered, and when the last one was asked.
+    unanswered: u32,
+    asked_at: Option<BootMs>,
+    /// Since when it would be here, but for what the network answers.
+    wanted_since: Option<BootMs>,
     announce_left: u32,
     announce_at: BootMs,
     source: Source,
@@ -92,6 +111,9 @@ impl Address {
             read_at: None,
             acted_at: None,
             dropped_at: None,
+            unanswered: 0,
+            asked_at: None,
+            wanted_since: None,
             announce_left: 0,
             announce_at: BootMs(0),
             source: Source::Unknown,
@@ -141,6 +163,7 @@ impl Address {
                     Err(why) => (self.interface, self.no_interface) = (None, Some(why)),
                 }
             }
+            AddressEvent::Asked { other } => self.hear_asked(now, other, notices),
             AddressEvent::Failed { what } => {
                 self.kernel = Kernel::Unknown;
                 notices.raise(
@@ -186,6 +209,20 @@ impl Address {
         self.late = lease_left < self.policy.renew_min_lease;
     }
 
+    fn hear_asked(&mut self, now: Now, other: Option<String>, notices: &mut Notices) {
+        let Some(mac) = other else {
+            self.unanswered += 1;
+            return;
+        };
+        self.unanswered = 0;
+        let what = format!("the machine with the MAC address {mac} answers for the virtual address");
+        let advice = format!(
+            "it is added here when nobody answers any more, or after {} s; if that machine isn't one of the three nodes, take the address from it",
+            CONTESTED_MAX.as_secs()
+        );
+        notices.raise("vip-contested", notice(now, what, &advice, true));
+    }
+
     fn hear_read(&mut self, now: Now, present: bool, notices: &mut Notices) {
         match (self.kernel, present) {
             (Kernel::Gone, true) => {
@@ -219,17 +256,29 @@ impl Address {
 
     pub fn duties(&mut self, now: Now, want: Want, duties: &mut Vec<Duty>) {
         let want = if self.late { Want::Drop } else { want };
+        if !matches!(want, Want::Hold | Want::Soon) {
+            self.stop_asking();
+        }
         match want {
             Want::Hold if self.kernel == Kernel::Held && !self.expired(now.boot) => self.renew(now.boot, duties),
             Want::Hold if self.idle(now.boot) => {
-                self.acted_at = Some(now.boot);
-                duties.push(Duty::AddVip);
+                if self.nobody_else_has_it(now.boot) {
+                    self.stop_asking();
+                    self.acted_at = Some(now.boot);
+                    duties.push(Duty::AddVip);
+                } else {
+                    self.ask(now.boot, duties);
+                }
             }
             Want::Keep if self.kernel == Kernel::Held && !self.expired(now.boot) => self.renew(now.boot, duties),
             Want::Hold | Want::Keep | Want::Lapse => {}
             Want::Drop => self.drop_it(now.boot, duties),
+            Want::Soon => {
+                self.drop_it(now.boot, duties);
+                self.ask(now.boot, duties);
+            }
         }
-        if want != Want::Drop && self.kernel == Kernel::Held && !self.expired(now.boot) {
+        if !matches!(want, Want::Drop | Want::Soon) && self.kernel == Kernel::Held && !self.expired(now.boot) {
             self.announce(now.boot, duties);
             self.set_source(now.boot, duties);
         }
@@ -237,6 +286,24 @@ impl Address {
             self.read_at = Some(now.boot);
             duties.push(Duty::ReadVip);
         }
+    }
+
+    /// As far as the network says, or long enough though it says otherwise.
+    fn nobody_else_has_it(&mut self, now: BootMs) -> bool {
+        let since = *self.wanted_since.get_or_insert(now);
+        self.unanswered >= QUESTIONS || now.since(since) >= CONTESTED_MAX
+    }
+
+    fn ask(&mut self, now: BootMs, duties: &mut Vec<Duty>) {
+        if due(self.asked_at, ASK_EVERY, now) {
+            let anew = self.asked_at.is_none();
+            self.asked_at = Some(now);
+            duties.push(Duty::AskForVip { anew });
+        }
+    }
+
+    fn stop_asking(&mut self) {
+        (self.unanswered, self.asked_at, self.wanted_since) = (0, None, None);
     }
 
     fn renew(&mut self, now: BootMs, duties: &mut Vec<Duty>) {

@@ -41,6 +41,10 @@ pub enum Duty {
     /// Remove the address wherever it is, and read back that it is gone.
     DropVip,
     ReadVip,
+    /// Ask the network who has the address; `anew`: what was answered to earlier questions doesn't count.
+    AskForVip {
+        anew: bool,
+    },
     /// One gratuitous ARP or unsolicited NA.
     Announce,
     /// Make our rule and our table as they should be while the address is here.
@@ -100,6 +104,9 @@ impl From<&Config> for Policy {
 
 /// A PBX that was killed with its role and still runs so long after, killed again and again, is beyond this agent's power.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+/// The network is asked for another owner of the address from so long before it may be added.
+const ASK_AHEAD: Duration = Duration::from_millis(150);
 
 /// How long to wait for the daemon's first word before an address left here is taken away.
 const FIRST_WORD: Duration = Duration::from_secs(1);
@@ -377,6 +384,9 @@ impl Core {
         let leaving = self.shutdown || standing == Standing::Handover;
         match standing {
             Standing::Holding | Standing::Handover if leaving && self.pbx.all_stopped() => Want::Drop,
+            Standing::Holding if now < facts.vip_not_before && now.plus(ASK_AHEAD) >= facts.vip_not_before => {
+                Want::Soon
+            }
             Standing::Holding | Standing::Handover if now < facts.vip_not_before => Want::Drop,
             Standing::Holding | Standing::Handover if !enough => Want::Lapse,
             Standing::Holding if facts.writable && !leaving => Want::Hold,

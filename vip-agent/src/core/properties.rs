@@ -27,6 +27,8 @@ enum Happening {
     Stall(u64),
     UnitsTake(u64),
     Vanishes,
+    /// Another machine has the address for so long.
+    OtherHas(u64),
     Shutdown,
 }
 
@@ -77,6 +79,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (1..3000u64).prop_map(Happening::Stall),
         1 => prop_oneof![1..100u64, 1..5000u64].prop_map(Happening::UnitsTake),
         1 => Just(Happening::Vanishes),
+        1 => (1..5000u64).prop_map(Happening::OtherHas),
         1 => Just(Happening::Shutdown),
     ]
 }
@@ -109,6 +112,12 @@ fn happens(world: &mut World, term: &mut u64, happening: &Happening) {
         Happening::Stall(millis) => world.stall = millis,
         Happening::UnitsTake(millis) => world.unit_takes = millis,
         Happening::Vanishes => world.address_until = None,
+        Happening::OtherHas(millis) => {
+            // A pause too short for two questions is none.
+            let goes_on = world.now < world.other.1 + 200;
+            let since = if goes_on { world.other.0 } else { world.now };
+            world.other = (since, world.now + millis);
+        }
         Happening::Shutdown => world.step(Event::Shutdown),
     }
 }
@@ -147,6 +156,7 @@ proptest! {
             happens(&mut world, &mut term, &happening);
         }
         (world.unit_takes, world.stall, world.sick) = (30, 0, vec![false; 3]);
+        world.other = (0, 0);
         world.hear(Role::Standby, term, 0);
         world.pass(20_000);
         world.pass_leased(Role::Promoting, term + 1, 3000);

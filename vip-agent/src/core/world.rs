@@ -19,6 +19,8 @@ pub(super) struct World {
     /// Milliseconds that the thread stands still between a decision on the address and the kernel.
     pub(super) stall: u64,
     pub(super) unit_takes: u64,
+    /// Another machine answers for the address: since when, and until when.
+    pub(super) other: (u64, u64),
     /// Everything done since last taken, in order.
     pub(super) done: Vec<Duty>,
     pending: BTreeMap<(u64, usize, u64), Verb>,
@@ -54,6 +56,7 @@ impl World {
             sick: vec![false; units],
             stall: 0,
             unit_takes: 30,
+            other: (0, 0),
             done: Vec::new(),
             pending: BTreeMap::new(),
         }
@@ -147,6 +150,9 @@ impl World {
                 self.read()
             }
             Duty::ReadVip => self.read(),
+            Duty::AskForVip { .. } => AddressEvent::Asked {
+                other: self.another_has_it().then(|| "02:00:00:00:00:08".to_owned()),
+            },
             Duty::SetSource => AddressEvent::SourceSet,
             Duty::ClearSource => AddressEvent::SourceCleared,
             Duty::Announce => return Vec::new(),
@@ -168,6 +174,10 @@ impl World {
             present: self.address_until.is_some(),
             interface: Ok("eth0".to_owned()),
         }
+    }
+
+    pub(super) fn another_has_it(&self) -> bool {
+        (self.other.0..self.other.1).contains(&self.now)
     }
 
     fn kernel_clock(&mut self) {
@@ -226,6 +236,12 @@ impl World {
                 assert!(
                     matches!(standing, Standing::Holding | Standing::Handover),
                     "{duty:?} while {standing:?}"
+                );
+                // Whoever has had it for some questions' time was seen, and waited for.
+                let seen = self.another_has_it() && self.now >= self.other.0 + 150;
+                assert!(
+                    duty == Duty::RenewVip || !seen || self.now >= self.other.0 + 3000,
+                    "added while another machine has it"
                 );
             }
             Duty::Unit { verb: Verb::Start, .. } => {
