@@ -71,6 +71,7 @@ impl Node {
             cluster: config.cluster.id,
             node: "n1".into(),
             store: [3; 16],
+            joined: LogIndex::ZERO,
         };
         open::format(&disk, &identity, 1 << 20).unwrap();
         let opened = open::open(disk, Rocks::open(&store.join("meta")).unwrap(), identity).unwrap();

@@ -104,6 +104,7 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
                 cluster: options.cluster_id.clone(),
                 node: options.node.clone(),
                 store: rand::rng().random(),
+                joined: LogIndex::ZERO,
             };
             tracing::info!(
                 store = path,

@@ -87,10 +87,15 @@ impl<D: Disk, M: Meta> Applier<D, M> {
                 self.settled.count(entry.index, &effect);
                 if let Effect::Check { id, part } = effect {
                     self.commit(entry.index)?;
+                    let found = if entry.index > self.redo_until {
+                        check::part(&self.store, &part)
+                    } else {
+                        Err("it is still doing again what it had done before it was stopped or copied".into())
+                    };
                     parts.push(Part {
                         id,
                         index: entry.index,
-                        found: check::part(&self.store, &part),
+                        found,
                     });
                 } else {
                     self.effect(entry.index, effect)?;

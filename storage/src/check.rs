@@ -2,6 +2,7 @@
 //! traffic there is, because each computes it at the same entry.
 
 use crate::apply::is_own;
+use crate::copy::hash_pair;
 use crate::data::{blocks, sums};
 use crate::disk::{Disk, aligned::AlignedBuf};
 use crate::effects::CheckPart;
@@ -57,10 +58,7 @@ fn metadata<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], limit: u32) -> R
             return false;
         }
         found.count += 1;
-        for bytes in [key, value] {
-            hash.update(&(bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        }
+        hash_pair(&mut hash, key, value);
         if key.first() == Some(&b'i')
             && let (Some(ino), Ok(inode)) = (key::owner(key), Inode::decode(&Bytes::copy_from_slice(value)))
             && inode.is_file()

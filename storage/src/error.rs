@@ -22,6 +22,8 @@ pub enum StoreError {
     },
     #[error("inode {ino}, block at {offset}: the bytes on disk don't have the checksum that was stored with them")]
     Rot { ino: Ino, offset: u64 },
+    #[error("inode {ino}, block at {offset}: what a peer sent doesn't have the checksum that it sent with it")]
+    Garbled { ino: Ino, offset: u64 },
     #[error("the disk is full")]
     NoRoom,
     #[error(transparent)]

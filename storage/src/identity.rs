@@ -3,6 +3,7 @@
 
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
+use crate::types::LogIndex;
 use std::io::ErrorKind;
 
 const FILE: &str = "identity";
@@ -14,8 +15,11 @@ pub const FORMAT: u32 = 2;
 pub struct Identity {
     pub cluster: String,
     pub node: String,
-    /// Random, of this formatting: a wiped node has another one.
+    /// Random, of this formatting or copying: a wiped node has another one.
     pub store: [u8; 16],
+    /// Copied from a peer that led the cluster: the last entry that was sequenced then. Until this node's log reaches as far
+    /// it may lack what an earlier store of this node confirmed. 0: never copied.
+    pub joined: LogIndex,
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -35,8 +39,12 @@ fn unhex(text: &str) -> Option<[u8; 16]> {
 
 impl Identity {
     fn encode(&self) -> String {
+        let joined = match self.joined {
+            LogIndex::ZERO => String::new(),
+            index => format!("joined {index}\n"),
+        };
         let body = format!(
-            "holdfast store, format {FORMAT}\ncluster {}\nnode {}\nstore {}\n",
+            "holdfast store, format {FORMAT}\ncluster {}\nnode {}\nstore {}\n{joined}",
             self.cluster,
             self.node,
             hex(&self.store)
@@ -66,16 +74,23 @@ impl Identity {
                     .into(),
             );
         }
+        let line = |name: &str| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let field = |name: &str| {
-            let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.map(str::to_owned)
+            line(name)
+                .map(str::to_owned)
                 .ok_or_else(|| format!("it lacks the line `{name}`"))
+        };
+        let joined = match line("joined").map(str::parse) {
+            None => LogIndex::ZERO,
+            Some(Ok(index)) => LogIndex(index),
+            Some(Err(_)) => return Err("its line `joined` isn't a number".into()),
         };
         let store = unhex(&field("store")?).ok_or("its line `store` isn't 32 hexadecimal digits")?;
         Ok(Self {
             cluster: field("cluster")?,
             node: field("node")?,
             store,
+            joined,
         })
     }
 

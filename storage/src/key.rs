@@ -10,6 +10,7 @@
 //! | `p` root ino | `record::ClassRoot`: a directory that was given a class. All under the root's number, to be listed at once |
 //! | `b` ino group | checksums of 128 blocks of 4 KiB (`data::sums`); written by apply alone, never planned |
 //! | `m` name | the store's own values: `m` + `next-ino`, ... |
+//! | `z` name | what one replica alone keeps (`apply::APPLIED`); never planned, compared or copied |
 
 use crate::types::Ino;
 use bytes::{BufMut, Bytes, BytesMut};

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod check;
 pub mod checkpoint;
 pub mod class;
+pub mod copy;
 pub mod data;
 pub mod disk;
 pub mod effects;

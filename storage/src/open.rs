@@ -2,6 +2,7 @@
 
 use crate::apply::stored_index;
 use crate::checkpoint;
+use crate::copy;
 use crate::data::DataFiles;
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
@@ -51,12 +52,18 @@ pub fn format_as<D: Disk>(disk: &D, identity: &Identity, log: Geometry) -> Resul
 pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
     let opened = open_to_read(disk, meta, identity)?;
     // So that a crash from here on is no clean stop.
-    remove(opened.store.data.disk(), CLEAN)?;
+    unmark_clean(opened.store.data.disk())?;
     Ok(opened)
 }
 
 /// As `open`, for a caller that appends nothing: the mark of a clean stop is left for the next start.
 pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
+    if copy::is_copying(&disk)? {
+        return Err(StoreError::Identity {
+            path: "copying".into(),
+            why: "a copy of this store from a peer isn't complete: start `holdfast serve`, it goes on with it".into(),
+        });
+    }
     let checkpoint = checkpoint::published(&disk)?;
     let (log, recovered) = Log::open(disk.clone(), identity.store, checkpoint)?;
     let clean = read_clean(&disk)? == Some(recovered.last) && recovered.torn.is_none();
@@ -72,7 +79,8 @@ pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> R
         });
     }
     let store = Arc::new(Store::new(disk, meta, checkpoint));
-    let redo_until = recovered.last;
+    // A copy holds what its source had applied meanwhile; the log that brings it in order may not be here yet.
+    let redo_until = recovered.last.max(identity.joined);
     Ok(Opened {
         store,
         log,
@@ -117,8 +125,13 @@ fn read_clean<D: Disk>(disk: &D) -> Result<Option<LogIndex>, StoreError> {
     Ok(last.map(LogIndex))
 }
 
+/// What it says of the end of the log doesn't count any more.
+pub(crate) fn unmark_clean<D: Disk>(disk: &D) -> Result<(), StoreError> {
+    remove(disk, CLEAN)
+}
+
 /// Removes a file for good; there may be none.
-fn remove<D: Disk>(disk: &D, path: &str) -> Result<(), StoreError> {
+pub(crate) fn remove<D: Disk>(disk: &D, path: &str) -> Result<(), StoreError> {
     match disk.remove(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         removed => removed.map_err(StoreError::disk("removing", path))?,

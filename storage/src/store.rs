@@ -290,7 +290,7 @@ impl<D: Disk, M: Meta> Store<D, M> {
     }
 
     /// Until a batch is written after which more than this is applied, or for a while.
-    fn wait_for_batch_after(&self, applied: LogIndex) {
+    pub(crate) fn wait_for_batch_after(&self, applied: LogIndex) {
         let turn = self.turn.lock().expect("no panic under the lock");
         let _ = self
             .batch_written

@@ -116,6 +116,9 @@ impl DiskFile for BesideFile {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         self.file.reserve(offset, len)
     }
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.file.next_data(offset)
+    }
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

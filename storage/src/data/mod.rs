@@ -225,6 +225,18 @@ impl<D: Disk> DataFiles<D> {
         self.dirty().files.insert(ino);
     }
 
+    /// All inodes that have a file, in no order.
+    pub(crate) fn list(&self) -> Result<Vec<Ino>, StoreError> {
+        let mut found = Vec::new();
+        for folder in 0..FOLDERS {
+            let path = format!("data/{folder:02x}");
+            let names = self.disk.list(&path).map_err(StoreError::disk("listing", &path))?;
+            let number = |name: &String| u64::from_str_radix(name, 16).ok().map(Ino);
+            found.extend(names.iter().filter_map(number));
+        }
+        Ok(found)
+    }
+
     /// How many files a checkpoint would have to sync.
     pub fn dirty_files(&self) -> usize {
         self.dirty().files.len()

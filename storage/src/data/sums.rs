@@ -31,25 +31,38 @@ pub fn of(block: &[u8]) -> Sum {
 }
 
 /// The checksums of one group.
-struct Group(Box<[Sum; GROUP as usize]>);
+#[derive(Clone)]
+pub(crate) struct Group(pub(crate) Box<[Sum; GROUP as usize]>);
 
 impl Group {
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(Box::new([HOLE; GROUP as usize]))
     }
 
-    fn load(meta: &impl Meta, ino: Ino, group: u64) -> Result<Self, StoreError> {
-        let mut loaded = Self::empty();
-        if let Some(value) = meta.get(&key::sums(ino, group))? {
-            for (sum, stored) in loaded.0.iter_mut().zip(value.chunks_exact(LEN)) {
-                sum.copy_from_slice(stored);
-            }
+    pub(crate) fn decode(value: &[u8]) -> Self {
+        let mut decoded = Self::empty();
+        for (sum, stored) in decoded.0.iter_mut().zip(value.chunks_exact(LEN)) {
+            sum.copy_from_slice(stored);
         }
-        Ok(loaded)
+        decoded
+    }
+
+    pub(crate) fn load(meta: &impl Meta, ino: Ino, group: u64) -> Result<Self, StoreError> {
+        let value = meta.get(&key::sums(ino, group))?;
+        Ok(value.map_or_else(Self::empty, |value| Self::decode(&value)))
+    }
+
+    /// This group, as it is to be stored.
+    pub(crate) fn change(&self, ino: Ino, group: u64) -> Change {
+        let key = key::sums(ino, group);
+        match self.encode() {
+            Some(value) => Change::Put(key, value),
+            None => Change::Delete(key),
+        }
     }
 
     /// Only up to the last block that has one.
-    fn encode(&self) -> Option<Bytes> {
+    pub(crate) fn encode(&self) -> Option<Bytes> {
         let used = self.0.iter().rposition(|sum| *sum != HOLE)? + 1;
         Some(Bytes::copy_from_slice(self.0[..used].as_flattened()))
     }
@@ -185,11 +198,7 @@ impl Working {
     /// Adds what changed since the last call, to be written in the same batch as the entries that caused it.
     pub fn flush(&mut self, changes: &mut Vec<Change>) {
         for at in std::mem::take(&mut self.dirty) {
-            let key = key::sums(at.0, at.1);
-            changes.push(match self.groups[&at].encode() {
-                Some(value) => Change::Put(key, value),
-                None => Change::Delete(key),
-            });
+            changes.push(self.groups[&at].change(at.0, at.1));
         }
         self.deleted.clear();
         if self.groups.len() > KEPT {

@@ -86,6 +86,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Reserves space without changing what is read or the length.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Where data begins again, from `offset` on; none if only a hole or the end follows.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
     /// Data and the length needed to read it are stable when it returns.
     fn sync_data(&self) -> io::Result<()>;
 }

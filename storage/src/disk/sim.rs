@@ -275,6 +275,11 @@ impl DiskFile for SimFile {
         self.change(Change::Reserve { offset, len })
     }
 
+    /// As a file system that knows of no holes.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.len()?).then_some(offset))
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.disk.sync(
             Some(self.boot),

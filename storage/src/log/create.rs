@@ -65,6 +65,23 @@ fn zero_segment<D: Disk>(disk: &D, path: &str, len: u64, zeros: &[u8]) -> io::Re
     file.sync_data()
 }
 
+/// Gives up all that the segments hold: the log is empty, of another id, and its files are as large as they were. They
+/// aren't zeroed anew, for a batch with another log's id is none.
+pub(super) fn give_up<D: Disk>(disk: &D, new_id: Hash) -> Result<(), LogError> {
+    let (_, geometry) = read_description(disk)?;
+    let names = disk.list(FOLDER).map_err(LogError::io("listing the folder", FOLDER))?;
+    let mut places = (0..).map(free_path).filter(|path| !names.iter().any(|name| format!("{FOLDER}/{name}") == *path));
+    for name in names.iter().filter(|name| name.ends_with(".seg")) {
+        let path = format!("{FOLDER}/{name}");
+        let place = places.next().expect("numbers don't end");
+        disk.rename(&path, &place).map_err(LogError::io("renaming", path))?;
+    }
+    disk.sync_dir(FOLDER)
+        .map_err(LogError::io("syncing the folder", FOLDER))?;
+    // Crash before: an empty log of the old id, or some segments without the ones before them; it is given up once more.
+    describe(disk, geometry, new_id).map_err(LogError::io("writing", DESCRIPTION))
+}
+
 /// An interrupted earlier attempt may have made more segments.
 fn remove_others<D: Disk>(disk: &D, names: &[String], geometry: Geometry) -> Result<(), LogError> {
     let ours: Vec<String> = (0..geometry.segments).map(free_path).collect();

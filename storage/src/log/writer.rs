@@ -3,7 +3,7 @@
 use super::create;
 use super::error::LogError;
 use super::format::{self, Geometry, HARD_STATE, HEADER, Hash, Header};
-use super::index::BatchRef;
+use super::index::{BatchRef, Index};
 use super::recover::{self, Cursor, Opened};
 use super::segments::{FOLDER, Free, Segment, Shared, segment_path};
 use super::{HardState, LogEntry, LogReader, MAX_BATCH, Recovered, Synced};
@@ -62,6 +62,15 @@ impl<D: Disk> Log<D> {
             failed: false,
         };
         Ok((log, recovered))
+    }
+
+    /// Makes the log that is there an empty one of another id, which goes on behind an entry that it doesn't hold: the node
+    /// got all up to there by other means.
+    pub fn begin_after(disk: D, new_id: Hash, before: (LogIndex, Term), state: HardState) -> Result<(), LogError> {
+        create::give_up(&disk, new_id)?;
+        let (mut log, _) = Self::open(disk, new_id, before.0)?;
+        log.shared.write().index = Index::after(before.0, Some(before.1));
+        log.append(Some(state), &[]).map(drop)
     }
 
     /// Appends and syncs; all of it is stable when it returns. Consecutive entries; a first index at or below the

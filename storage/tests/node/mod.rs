@@ -34,6 +34,7 @@ pub fn identity() -> Identity {
         cluster: "pbx".into(),
         node: "n1".into(),
         store: [7; 16],
+        joined: LogIndex::ZERO,
     }
 }
 
@@ -60,6 +61,10 @@ impl<D: Disk> Node<D> {
     }
 
     pub fn open(disk: D, meta: SimMeta) -> Result<Self, StoreError> {
+        Self::open_as(disk, meta, identity())
+    }
+
+    pub fn open_as(disk: D, meta: SimMeta, identity: Identity) -> Result<Self, StoreError> {
         let Opened {
             store,
             log,
@@ -67,7 +72,7 @@ impl<D: Disk> Node<D> {
             redo_until,
             recovered,
             ..
-        } = open::open(disk.clone(), meta.clone(), identity())?;
+        } = open::open(disk.clone(), meta.clone(), identity)?;
         let applier = Applier::new(store.clone(), redo_until);
         Ok(Self {
             disk,
