@@ -2,14 +2,17 @@
 
 use crate::api::{Done, Failure, Request, Scope};
 use crate::clock::boottime_ms;
+use crate::copy::Kept;
 use crate::disk_health::DiskHealth;
 use crate::gate::Gate;
 use crate::view::Watch;
 use crate::waiting::Answer;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
+use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::effects::CheckPart;
 use holdfast_storage::error::StoreError;
+use holdfast_storage::log::LogReader;
 use holdfast_storage::types::{Ino, LogIndex};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +67,8 @@ pub struct Handle {
     pub(crate) last_changed: Arc<[Ino]>,
     pub(crate) last_before: LogIndex,
     pub(crate) health: Arc<DiskHealth>,
+    pub(crate) log: LogReader<RealDisk>,
+    pub(crate) kept: Arc<Kept>,
 }
 
 impl Handle {

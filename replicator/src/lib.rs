@@ -6,6 +6,7 @@
 pub mod api;
 mod behind;
 pub mod clock;
+pub mod copy;
 pub mod core;
 pub mod disk_health;
 pub mod error;

@@ -1,5 +1,5 @@
-//! Which store each peer has. A peer that comes back with another one has lost what it had confirmed, so it
-//! must not count as the same member; it is ignored until it is joined anew.
+//! Which store each peer has. A peer that comes back with another one has lost what it had confirmed, so it must not count
+//! as the same member; it is ignored until its store is one that was copied from a leader, later than the one known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
@@ -7,12 +7,29 @@ use std::path::{Path, PathBuf};
 
 pub(crate) struct Pins {
     file: PathBuf,
-    known: BTreeMap<u64, String>,
+    known: BTreeMap<u64, Known>,
     strange: BTreeSet<u64>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    store: String,
+    /// Log index up to which it was copied; 0: it wasn't.
+    joined: u64,
+}
+
+impl Known {
+    fn parse(text: &str) -> Option<Self> {
+        let (store, joined) = text.split_once(' ').unwrap_or((text, "0"));
+        Some(Self {
+            store: store.to_owned(),
+            joined: joined.parse().ok()?,
+        })
+    }
+}
+
 impl Pins {
-    /// From the store's folder: a line a peer, its number and its store's id.
+    /// From the store's folder: a line a peer, its number, its store's id, and up to where that was copied.
     pub(crate) fn load(store: &Path) -> io::Result<Self> {
         let file = store.join("peers");
         let text = match std::fs::read_to_string(&file) {
@@ -23,7 +40,7 @@ impl Pins {
         for line in text.lines() {
             let parsed = line
                 .split_once(' ')
-                .and_then(|(id, store)| Some((id.parse().ok()?, store.to_owned())));
+                .and_then(|(id, known)| Some((id.parse().ok()?, Known::parse(known)?)));
             let (id, store) = parsed.ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
@@ -39,9 +56,17 @@ impl Pins {
         })
     }
 
-    /// Remembers a peer's store at first sight.
-    pub(crate) fn accepts(&mut self, peer: u64, store_id: &str) -> bool {
-        let fits = self.known.entry(peer).or_insert_with(|| store_id.to_owned()) == store_id;
+    /// Remembers a peer's store at first sight, and one that was copied later than the one known.
+    pub(crate) fn accepts(&mut self, peer: u64, store_id: &str, joined: u64) -> bool {
+        let seen = Known {
+            store: store_id.to_owned(),
+            joined,
+        };
+        let known = self.known.entry(peer).or_insert_with(|| seen.clone());
+        if joined > known.joined {
+            *known = seen;
+        }
+        let fits = known.store == store_id;
         if fits {
             self.strange.remove(&peer);
         } else {
@@ -58,7 +83,11 @@ impl Pins {
     }
 
     fn save(&self) -> io::Result<()> {
-        let text: String = self.known.iter().map(|(id, store)| format!("{id} {store}\n")).collect();
+        let text: String = self
+            .known
+            .iter()
+            .map(|(id, known)| format!("{id} {} {}\n", known.store, known.joined))
+            .collect();
         if std::fs::read_to_string(&self.file).is_ok_and(|old| old == text) {
             return Ok(());
         }
@@ -67,5 +96,36 @@ impl Pins {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(new, &self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_later_copy_takes_the_place_of_a_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = || Pins::load(folder.path()).unwrap();
+        let mut pins = load();
+        assert!(pins.accepts(2, "aa", 0));
+        assert!(!pins.accepts(2, "bb", 0) && pins.is_strange(2));
+        let mut pins = load();
+        assert!(!pins.accepts(2, "bb", 0));
+        assert!(pins.accepts(2, "bb", 70) && !pins.is_strange(2));
+        let mut pins = load();
+        assert!(pins.accepts(2, "bb", 70));
+        for (store, joined) in [("aa", 0), ("cc", 69), ("cc", 70)] {
+            assert!(!pins.accepts(2, store, joined), "{store} {joined}");
+        }
+        assert!(pins.accepts(2, "dd", 71));
+    }
+
+    #[test]
+    fn lines_without_a_copy_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("peers"), "2 aa\n").unwrap();
+        let mut pins = Pins::load(folder.path()).unwrap();
+        assert!(pins.accepts(2, "aa", 0) && !pins.accepts(2, "bb", 0));
     }
 }

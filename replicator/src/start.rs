@@ -1,6 +1,7 @@
 //! Puts a replica together: opens (or formats) its store, starts its threads and the loop.
 
 use crate::clock::boottime_ms;
+use crate::copy::Kept;
 use crate::core::{Core, CoreConfig, CoreStart};
 use crate::disk_health::DiskHealth;
 use crate::error::ReplicaError;
@@ -87,15 +88,19 @@ struct Running {
     watchdog: SyncSender<()>,
 }
 
-/// Opens the store, formatting an empty folder, and refuses one that belongs elsewhere.
-fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError> {
+pub(crate) fn open_disk(options: &Options) -> Result<RealDisk, ReplicaError> {
     let path = options.store.display().to_string();
     let wrap = |what: &'static str| {
         let path = path.clone();
         move |source| StoreError::Disk { what, path, source }
     };
     std::fs::create_dir_all(&options.store).map_err(wrap("making the store's folder"))?;
-    let disk = RealDisk::open(&options.store).map_err(wrap("opening the store's folder"))?;
+    Ok(RealDisk::open(&options.store).map_err(wrap("opening the store's folder"))?)
+}
+
+/// Opens the store, formatting an empty folder, and refuses one that belongs elsewhere.
+fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError> {
+    let disk = open_disk(options)?;
     let identity = match Identity::read(&disk)? {
         Some(identity) => identity,
         None => {
@@ -107,7 +112,7 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
                 joined: LogIndex::ZERO,
             };
             tracing::info!(
-                store = path,
+                store = %options.store.display(),
                 log_mib = options.log_bytes >> 20,
                 "formatting a new store; the log is written once with zeros"
             );
@@ -177,6 +182,7 @@ impl Replica {
             node: options.node.clone(),
             id,
             store_id: store_id.clone(),
+            joined: opened.identity.joined.0,
             bind: listen.ip(),
             peers: options
                 .nodes
@@ -205,10 +211,10 @@ impl Replica {
             store,
             log,
             recovered,
+            identity,
             checkpoint,
             clean,
             redo_until,
-            ..
         } = opened;
         let reader = log.reader();
         let log_total = log.geometry().total_bytes();
@@ -223,13 +229,20 @@ impl Replica {
         let apply_awaited = Arc::new(AtomicBool::new(false));
         let log_used = Arc::new(AtomicU64::new(log.used()));
         let health = Arc::new(DiskHealth::default());
+        let kept = Arc::new(Kept::default());
         let core_config = CoreConfig {
             id: local.id,
             peers: local.peers.iter().map(|peer| peer.id).collect(),
             election_ticks: options.election_ticks,
             heartbeat_ticks: options.heartbeat_ticks,
             lease_ms: options.lease.as_millis() as u64,
-            forgetful_wait_ms: options.forgetful_wait.as_millis() as u64,
+            forgetful_wait_ms: if recovered.last < identity.joined {
+                // An earlier store of this node may have held the only second copy of something: this log alone, with one
+                // other, must never decide.
+                u64::MAX
+            } else {
+                options.forgetful_wait.as_millis() as u64
+            },
             seed: rand::rng().random(),
         };
         let stored = open::stored(&store)?;
@@ -267,6 +280,7 @@ impl Replica {
             log: to_log.clone(),
             to_loop: to_loop.clone(),
             health: health.clone(),
+            kept: kept.clone(),
             log_used,
             log_total,
         };
@@ -293,6 +307,8 @@ impl Replica {
             view: Watch::new(shown),
             last_changed: last_changed.into(),
             last_before: recovered.last,
+            log: reader.clone(),
+            kept,
             health: health.clone(),
         };
         let settings = Settings {
@@ -493,7 +509,7 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ReplicaError> {
 }
 
 /// Two daemons on one store would destroy it.
-fn lock(store: &std::path::Path) -> Result<std::fs::File, ReplicaError> {
+pub(crate) fn lock(store: &std::path::Path) -> Result<std::fs::File, ReplicaError> {
     let path = store.join("lock");
     let failed = |source| StoreError::Disk {
         what: "locking",

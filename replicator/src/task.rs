@@ -326,12 +326,12 @@ impl Task {
                 view.up = false;
                 self.core.lost(peer);
             }
-            NetEvent::StrangeStore { peer, store_id } => {
-                if !self.pins.accepts(peer, &store_id) {
+            NetEvent::HasStore { peer, store_id, joined } => {
+                if !self.pins.accepts(peer, &store_id, joined) {
                     tracing::error!(
                         peer = self.name(peer),
                         store_id,
-                        "this peer has another store than before; its messages are ignored"
+                        "this peer has another store than before; its messages are ignored until it has got a copy from the active node"
                     );
                 }
                 self.state.peers.entry(peer).or_default().strange = self.pins.is_strange(peer);

@@ -10,7 +10,6 @@ use holdfast_storage::disk::sim::SimDisk;
 use holdfast_storage::disk::{Disk, DiskFile, OpenHow};
 use holdfast_storage::error::StoreError;
 use holdfast_storage::identity::Identity;
-use holdfast_storage::log::HardState;
 use holdfast_storage::meta::sim::SimMeta;
 use holdfast_storage::types::{LogIndex, Term};
 use model::ops;
@@ -91,15 +90,11 @@ struct Fate {
 /// Copies until it is done; returns the target as a node and how far redo has to go.
 fn copy_all(alive: &mut Alive<'_, '_>, target: Node<SimDisk>, fate: &Fate) -> Node<SimDisk> {
     let Node { disk, meta, log, .. } = target;
-    let known = HardState {
-        term: Term(2),
-        ..log.hard_state()
-    };
     drop(log);
     let (mut breaks, mut crashes) = (fate.breaks.iter(), fate.crashes.iter());
     for attempt in 0.. {
         disk.fail_after(crashes.next().copied().unwrap_or(1 << 60));
-        match try_copy(alive, &disk, &meta, known, fate, &mut breaks) {
+        match try_copy(alive, &disk, &meta, fate, &mut breaks) {
             Ok(identity) => {
                 disk.fail_after(1 << 60);
                 return Node::open_as(disk, meta, identity).expect("opens");
@@ -125,11 +120,10 @@ fn try_copy<'a>(
     alive: &mut Alive<'_, '_>,
     disk: &SimDisk,
     meta: &SimMeta,
-    known: HardState,
     fate: &Fate,
     breaks: &mut impl Iterator<Item = &'a u32>,
 ) -> Result<Identity, StoreError> {
-    let mut target = Target::begin(disk.clone(), meta.clone(), known, fate.sound)?;
+    let mut target = Target::begin(disk.clone(), meta.clone(), &identity(), fate.sound)?;
     loop {
         let checkpoint = alive.life.node.store.checkpointed();
         let reader = alive.life.node.log.reader();
@@ -184,13 +178,8 @@ fn catch_up(copy: &mut Node<SimDisk>, life: &mut Life<SimDisk>, seed: u64) {
     assert_eq!(shown, model.tree());
     assert_eq!(copy.store.rotten_blocks(), 0);
     // What is stored is the same key for key, the checksums among them.
-    let mut pieces = Target::begin(SimDisk::new(), copy.meta.clone(), HardState::default(), true).expect("begins");
-    assert!(
-        pieces
-            .has(&Source::new(life.node.store.clone()).piece(b"").expect("reads"))
-            .expect("reads"),
-        "the keys differ"
-    );
+    let all = |node: &Node<SimDisk>| Source::new(node.store.clone()).piece(b"").expect("reads");
+    assert_eq!(all(copy), all(&life.node), "the keys");
     assert_eq!(files(copy), files(&life.node), "files of data");
 }
 

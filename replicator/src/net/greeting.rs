@@ -17,6 +17,7 @@ fn hello(local: &Local) -> Frame {
         node: local.node.clone(),
         id: local.id,
         store_id: local.store_id.clone(),
+        joined: local.joined,
         version: env!("CARGO_PKG_VERSION").into(),
         features: 1,
     };

@@ -62,9 +62,10 @@ async fn serve(
     drop(place);
     let from = hello.id;
     if to_loop
-        .send(NetEvent::StrangeStore {
+        .send(NetEvent::HasStore {
             peer: from,
             store_id: hello.store_id,
+            joined: hello.joined,
         })
         .await
         .is_err()

@@ -22,6 +22,8 @@ pub struct Local {
     pub id: u64,
     /// Of this store's formatting, as hexadecimal digits.
     pub store_id: String,
+    /// As in the store's identity: log index of the end of the copy that it came from; 0: none.
+    pub joined: u64,
     pub bind: IpAddr,
     pub peers: Vec<Remote>,
 }
@@ -47,10 +49,11 @@ pub(crate) enum NetEvent {
         peer: u64,
         why: String,
     },
-    /// A peer's store isn't the one that it had before.
-    StrangeStore {
+    /// Which store a peer has.
+    HasStore {
         peer: u64,
         store_id: String,
+        joined: u64,
     },
 }
 

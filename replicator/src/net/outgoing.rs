@@ -153,9 +153,10 @@ impl Link {
         let hello = greeting::open(&mut stream, &self.local, &self.remote.name).await?;
         let _ = self
             .to_loop
-            .send(NetEvent::StrangeStore {
+            .send(NetEvent::HasStore {
                 peer: self.remote.id,
                 store_id: hello.store_id,
+                joined: hello.joined,
             })
             .await;
         Ok(stream)

@@ -2,6 +2,8 @@
 
 use super::log::LogWork;
 use super::{ThreadEvent, ToLoop};
+use crate::clock::boottime_ms;
+use crate::copy::Kept;
 use crate::disk_health::DiskHealth;
 use holdfast_storage::error::chain;
 use holdfast_storage::{RealStore, checkpoint};
@@ -23,6 +25,8 @@ pub(crate) struct CheckpointThread {
     pub(crate) log: Sender<LogWork>,
     pub(crate) to_loop: ToLoop,
     pub(crate) health: Arc<DiskHealth>,
+    /// Receivers of copies will need entries that this node doesn't.
+    pub(crate) kept: Arc<Kept>,
     pub(crate) log_used: Arc<AtomicU64>,
     pub(crate) log_total: u64,
 }
@@ -60,7 +64,10 @@ impl CheckpointThread {
                         self.health.pause(LOOK_EVERY);
                     }
                     before = index;
-                    let _ = self.log.send(LogWork::Trim(index));
+                    if used > self.log_total / 4 * 3 {
+                        self.kept.give_up();
+                    }
+                    let _ = self.log.send(LogWork::Trim(self.kept.trim_to(index, boottime_ms())));
                     used_then = self.log_used.load(Ordering::Relaxed);
                 }
                 // The kernel may have dropped what it couldn't write, and won't say so again: only redo from the last

@@ -4,13 +4,15 @@
 use super::mark::{self, Voted};
 use super::source::{Blocks, has_bytes};
 use super::{BLOCKS_MAX, PIECE_KEYS, Piece, hash_pair, rebuild, walk};
+use crate::checkpoint;
 use crate::data::DataFiles;
 use crate::data::sums::{self, GROUP, Group};
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::error::StoreError;
 use crate::key;
-use crate::log::HardState;
+use crate::identity::Identity;
+use crate::log::Log;
 use crate::meta::{Change, Meta};
 use crate::record::Inode;
 use crate::types::{BLOCK, Ino};
@@ -52,17 +54,19 @@ pub struct Target<D: Disk, M: Meta> {
 }
 
 impl<D: Disk, M: Meta> Target<D, M> {
-    /// Takes a formatted store, which nobody else uses, and marks it. `known` is what its log says of terms and votes (the
-    /// default if it can't be read any more); `sound`: its checksums surely fit its files, for all that it had applied
-    /// was checkpointed. Otherwise, and after a copy that wasn't finished, they are made anew, which reads all files.
-    pub fn begin(disk: D, meta: M, known: HardState, sound: bool) -> Result<Self, StoreError> {
+    /// Takes a formatted store, which nobody else uses, and marks it. `sound`: its checksums surely fit its files, for all
+    /// that it had applied was checkpointed. Otherwise, and after a copy that wasn't finished, they are made anew, which
+    /// reads all files.
+    pub fn begin(disk: D, meta: M, identity: &Identity, sound: bool) -> Result<Self, StoreError> {
         let again = mark::is_copying(&disk)?;
         let voted = if again {
             mark::read(&disk)?
         } else {
+            let published = checkpoint::published(&disk)?;
+            let (_, recovered) = Log::open(disk.clone(), identity.store, published)?;
             let voted = Voted {
-                term: known.term,
-                vote: known.vote,
+                term: recovered.hard_state.term,
+                vote: recovered.hard_state.vote,
             };
             mark::write(&disk, voted)?;
             voted
