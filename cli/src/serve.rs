@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod classes;
 mod control;
+mod copy;
 mod listen;
 mod mounts;
 mod notices;
@@ -12,17 +13,28 @@ mod peers;
 mod shared;
 mod status;
 
+use agent::AgentService;
 use anyhow::Context as _;
+use control::ControlService;
+use copy::{CopyService, Outcome};
 use holdfast_config::Config;
-use holdfast_replicator::{Options, Replica};
+use holdfast_proto::control::agent_server::AgentServer;
+use holdfast_proto::control::control_server::ControlServer;
+use holdfast_proto::copy::copy_server::CopyServer;
+use holdfast_replicator::copy::Receiver;
+use holdfast_replicator::{Options, Replica, clock};
+use holdfast_storage::RealStore;
 use shared::Shared;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tonic::service::Routes;
 
 /// What is logged unless RUST_LOG says otherwise. The FUSE library calls it an error when a killed program no longer waits
 /// for its answer; what matters of it comes back as errors.
 const LOG: &str = "info,fuser=off";
+/// How long what is still under way may take at the end of a life.
+const LEAVE: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long an orderly stop may take.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -47,41 +59,100 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         report(panic);
         std::process::abort();
     }));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("hf-control")
-        .enable_all()
-        .build()?;
     mounts::check_path(&config.mount.path)?;
-    let replica = Replica::start(&options(&config))?;
-    let shared = Arc::new(Shared::new(config, replica.handle.clone()));
-    let outcome = runtime.block_on(serve(shared.clone(), &replica));
-    notify::send("STOPPING=1");
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    stop(replica)?;
-    outcome
+    let options = options(&config);
+    let config = Arc::new(config);
+    // Whether the store's checksums surely fit its files.
+    let mut copy = Receiver::is_needed(&options)?.then_some(false);
+    loop {
+        // A runtime a life: what one has left running ends with it, and lets go of the store.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("hf-control")
+            .enable_all()
+            .build()?;
+        if let Some(sound) = copy.take() {
+            let outcome = runtime.block_on(copy::receive(config.clone(), options.clone(), sound));
+            runtime.shutdown_timeout(LEAVE);
+            if matches!(outcome?, Outcome::Stopped) {
+                notify::send("STOPPING=1");
+                tracing::info!("stopped; the next start goes on with the copy");
+                return Ok(());
+            }
+            continue;
+        }
+        let replica = Replica::start(&options)?;
+        let store = Arc::downgrade(replica.handle.store());
+        let shared = Arc::new(Shared::new(config.clone(), replica.handle.clone()));
+        let ended = runtime.block_on(serve(shared.clone(), &replica));
+        if !matches!(ended, Ok(Ended::NeedsCopy)) {
+            notify::send("STOPPING=1");
+        }
+        runtime.shutdown_timeout(LEAVE);
+        stop(replica)?;
+        if matches!(ended?, Ended::Stopped) {
+            tracing::info!("stopped; everything is on disk");
+            return Ok(());
+        }
+        let handle = &shared.handle;
+        copy = Some(handle.store().applied() >= handle.last_before());
+        drop(shared);
+        let_go(&store)?;
+    }
 }
 
-async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<()> {
+/// The metadata store can be opened again only when nobody has it any more.
+fn let_go(store: &std::sync::Weak<RealStore>) -> anyhow::Result<()> {
+    let until = clock::boottime_ms() + STOP_WITHIN.as_millis() as u64;
+    while store.strong_count() > 0 {
+        anyhow::ensure!(
+            clock::boottime_ms() < until,
+            "something still reads the store; the next start goes on with copying it"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Why serving ended.
+enum Ended {
+    Stopped,
+    /// This node can't come back by the log; the active node agrees to a copy.
+    NeedsCopy,
+}
+
+async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let peers = Arc::new(peers::Peers::open(&shared)?);
-    let servers = listen::start(&shared, peers.clone()).await?;
+    let peers = Arc::new(peers::Peers::open(&shared.config)?);
+    let control = ControlServer::new(ControlService {
+        shared: shared.clone(),
+        peers: peers.clone(),
+    });
+    let local = Routes::new(control.clone()).add_service(AgentServer::new(AgentService(shared.clone())));
+    let remote = Routes::new(control).add_service(CopyServer::new(CopyService::new(shared.clone())));
+    let servers = listen::start(&shared.config, local, remote).await?;
     peers.watch(&shared);
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");
     let mut watchdog = tokio::time::interval(std::time::Duration::from_secs(1));
-    loop {
+    let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Ended::Stopped,
+            _ = interrupt.recv() => break Ended::Stopped,
             _ = watchdog.tick() => {
                 anyhow::ensure!(replica.is_running(), "the replicator's loop has ended; see the log above");
                 notify::send("WATCHDOG=1");
+                if copy::offered(&shared).await {
+                    break Ended::NeedsCopy;
+                }
             }
         }
+    };
+    match ended {
+        Ended::Stopped => tracing::info!("stopping"),
+        Ended::NeedsCopy => tracing::info!("this node can't come back by the log: stopping to have its store copied"),
     }
-    tracing::info!("stopping");
     // An active node gives the role away first, so that a planned restart costs a second and not a failover.
     if shared.is_active() {
         match tokio::time::timeout(STOP_WITHIN, shared.handle.hand_over(None)).await {
@@ -93,7 +164,7 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<()> {
     mounts.abort();
     shared.end_mount().await;
     servers.stop();
-    Ok(())
+    Ok(ended)
 }
 
 /// Syncs and marks the stop as clean; a stop that hangs ends as a crash, which recovery knows how to mend.
@@ -103,9 +174,7 @@ fn stop(replica: Replica) -> anyhow::Result<()> {
     let outcome = stopped
         .recv_timeout(STOP_WITHIN)
         .context("syncing the store took too long; the next start will catch up from the peers")?;
-    outcome.context("syncing the store at the end")?;
-    tracing::info!("stopped; everything is on disk");
-    Ok(())
+    outcome.context("syncing the store at the end")
 }
 
 fn options(config: &Config) -> Options {

@@ -11,3 +11,9 @@ pub mod stream {
     #![allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
     tonic::include_proto!("holdfast.stream");
 }
+
+/// Copying a whole store between nodes (tonic).
+pub mod copy {
+    #![allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
+    tonic::include_proto!("holdfast.copy");
+}

@@ -49,14 +49,19 @@ impl Kept {
     pub(crate) fn trim_to(&self, index: LogIndex, now_ms: u64) -> LogIndex {
         let mut all = self.all();
         all.retain(|_, keep| keep.until_ms > now_ms);
-        all.values().map(|keep| keep.after).min().map_or(index, |after| after.min(index))
+        all.values()
+            .map(|keep| keep.after)
+            .min()
+            .map_or(index, |after| after.min(index))
     }
 
     /// The log needs its room: the receivers have to compare once more.
     pub(crate) fn give_up(&self) {
         let mut all = self.all();
         if !all.is_empty() {
-            tracing::warn!("the log is almost full: it can't be kept for the copy that is under way, which compares once more");
+            tracing::warn!(
+                "the log is almost full: it can't be kept for the copy that is under way, which compares once more"
+            );
             all.clear();
         }
     }
@@ -87,7 +92,10 @@ impl Handle {
         }
         let checkpoint = self.store.checkpointed();
         self.keep(node, checkpoint, ASKS_WITHIN_MS);
-        let term = self.log.term(checkpoint).filter(|_| self.log.first_index() <= checkpoint.next());
+        let term = self
+            .log
+            .term(checkpoint)
+            .filter(|_| self.log.first_index() <= checkpoint.next());
         let checkpoint_term = term.ok_or("the log doesn't reach back to the last checkpoint any more")?;
         Ok(Basis {
             checkpoint,

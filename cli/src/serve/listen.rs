@@ -1,17 +1,12 @@
 //! Opens the two doors of control: the Unix socket for this machine, the control port for the peers.
 
-use super::agent::AgentService;
-use super::control::ControlService;
-use super::peers::Peers;
-use super::shared::Shared;
 use anyhow::Context as _;
-use holdfast_proto::control::agent_server::AgentServer;
-use holdfast_proto::control::control_server::ControlServer;
+use holdfast_config::Config;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 pub(super) struct Servers {
@@ -28,29 +23,24 @@ impl Servers {
     }
 }
 
-pub(super) async fn start(shared: &Arc<Shared>, peers: Arc<Peers>) -> anyhow::Result<Servers> {
-    let socket = shared.config.socket.clone();
+pub(super) async fn start(config: &Config, local_doors: Routes, remote_doors: Routes) -> anyhow::Result<Servers> {
+    let socket = config.socket.clone();
     let local = unix(&socket).with_context(|| format!("opening the control socket {}", socket.display()))?;
-    let address = shared.node().control();
+    let address = config.cluster.nodes[config.this].control();
     let remote = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("listening for control on {address}"))?;
-    let tls = &shared.config.tls;
+    let tls = &config.tls;
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?))
         .client_ca_root(Certificate::from_pem(read(&tls.ca)?));
-    let control = ControlServer::new(ControlService {
-        shared: shared.clone(),
-        peers,
-    });
     let local = Server::builder()
-        .add_service(control.clone())
-        .add_service(AgentServer::new(AgentService(shared.clone())))
+        .add_routes(local_doors)
         .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(local));
     let remote = Server::builder()
         .tls_config(tls)?
-        .add_service(control)
+        .add_routes(remote_doors)
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(remote));
     let run = |what: &'static str, ended: Result<(), tonic::transport::Error>| {
         if let Err(error) = ended {

@@ -125,9 +125,9 @@ pub(super) fn of(
     for id in &view.left_behind {
         found.push(notice(
             format!("{} fell behind what the log still holds", shared.name_of(*id)),
-            "It can't catch up by itself, and this version can't copy a store to it: the two others go on. See `A new replica` in the runbook.",
+            "Its daemon has what differs copied from this node by itself, and catches up then; its own status says how far that is.",
             0,
-            true,
+            false,
         ));
     }
     for (id, peer) in &view.peers {
@@ -137,9 +137,13 @@ pub(super) fn of(
                     "{} came back with another store than before; what it says is ignored",
                     shared.name_of(*id)
                 ),
-                "Its disk was replaced or its store moved. Bring the old store back; if it is gone, see `A new replica` in the runbook.",
+                if matches!(view.role, Role::Active { .. }) {
+                    "If it was emptied or its disk was replaced: its daemon has this node's store copied by itself. If its old store still exists, it may be brought back instead: see `A new replica` in the runbook."
+                } else {
+                    "It gets a copy from the active node by itself. If there is none: see `A new replica` in the runbook."
+                },
                 0,
-                true,
+                view.leader.is_none(),
             ));
         }
         if let Some((why, since)) = &peer.down {
@@ -182,6 +186,7 @@ pub(super) fn cannot_take_over(
     view: &View,
     agent: Option<&AgentReport>,
     mount_fault: Option<&(String, u64)>,
+    offer: Option<String>,
 ) -> Vec<String> {
     let mut because = Vec::new();
     match agent {
@@ -195,6 +200,7 @@ pub(super) fn cannot_take_over(
     if view.forgetful {
         because.push("it is catching up after a stop without a clean end".into());
     }
+    because.extend(offer.map(|active| format!("{active} says that it needs a copy of the store")));
     if !view.has_room {
         because.push("its disk is below the reserve, of bytes or of inodes".into());
     }

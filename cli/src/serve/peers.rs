@@ -3,7 +3,7 @@
 
 use super::shared::{Heard, Shared};
 use anyhow::Context as _;
-use holdfast_config::Node;
+use holdfast_config::{Config, Node};
 use holdfast_proto::control::NodeStatusRequest;
 use holdfast_proto::control::control_client::ControlClient;
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
@@ -17,8 +17,8 @@ const AT_ONCE: Duration = Duration::from_millis(400);
 const WITHIN: Duration = Duration::from_millis(1500);
 
 /// A lazily opened channel to a peer's control port, from the static address.
-fn channel(shared: &Shared, peer: &Node) -> anyhow::Result<Channel> {
-    let tls = &shared.config.tls;
+pub(super) fn channel(config: &Config, peer: &Node) -> anyhow::Result<Channel> {
+    let tls = &config.tls;
     let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
@@ -26,7 +26,7 @@ fn channel(shared: &Shared, peer: &Node) -> anyhow::Result<Channel> {
         .domain_name(&peer.name);
     let endpoint = Endpoint::from_shared(format!("https://{}", peer.control()))?
         .tls_config(tls)?
-        .local_address(Some(shared.node().address))
+        .local_address(Some(config.cluster.nodes[config.this].address))
         .connect_timeout(WITHIN)
         .tcp_nodelay(true);
     Ok(endpoint.connect_lazy())
@@ -38,14 +38,10 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn open(shared: &Shared) -> anyhow::Result<Self> {
-        let others = shared
-            .config
-            .cluster
-            .nodes
-            .iter()
-            .filter(|peer| peer.name != shared.node().name);
-        let clients = others.map(|peer| Ok((peer.clone(), ControlClient::new(channel(shared, peer)?))));
+    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+        let own = &config.cluster.nodes[config.this].name;
+        let others = config.cluster.nodes.iter().filter(|peer| peer.name != *own);
+        let clients = others.map(|peer| Ok((peer.clone(), ControlClient::new(channel(config, peer)?))));
         Ok(Self {
             clients: clients.collect::<anyhow::Result<_>>()?,
         })
@@ -54,6 +50,10 @@ impl Peers {
     pub(super) fn client(&self, name: &str) -> Option<ControlClient<Channel>> {
         let (_, client) = self.clients.iter().find(|(peer, _)| peer.name == name)?;
         Some(client.clone())
+    }
+
+    pub(super) fn clients(&self) -> impl Iterator<Item = ControlClient<Channel>> {
+        self.clients.iter().map(|(_, client)| client.clone())
     }
 
     /// Asks each peer from time to time, so that it is known when one goes away.

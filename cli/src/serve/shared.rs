@@ -4,7 +4,7 @@
 use holdfast_config::tls_files::{End, first_end};
 use holdfast_config::{Config, Node};
 use holdfast_fuse_mount::Mounted;
-use holdfast_proto::control::{AgentReport, NodeStatus};
+use holdfast_proto::control::{self as proto, AgentReport, NodeStatus};
 use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 pub(super) struct Shared {
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) handle: Handle,
     pub(super) started_ms: u64,
     certificate_end: Option<End>,
@@ -55,7 +55,7 @@ pub(super) enum MountKind {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, handle: Handle) -> Self {
+    pub(super) fn new(config: Arc<Config>, handle: Handle) -> Self {
         let inner = Inner {
             agent_gone_since: Some(unix_ms()),
             ..Inner::default()
@@ -133,6 +133,19 @@ impl Shared {
             Role::Active { .. } | Role::HandOver { .. } => Some(self.node().name.clone()),
             _ => view.leader.map(|id| self.name_of(id)),
         }
+    }
+
+    /// Raft ids of active nodes that say that this node can't come back by the log.
+    pub(super) fn offers_of_copies(&self) -> Vec<u64> {
+        let id = self.config.this as u64 + 1;
+        let inner = self.inner();
+        let nodes = (1..).zip(&self.config.cluster.nodes);
+        nodes
+            .filter(|(_, node)| !inner.silent.contains_key(&node.name))
+            .filter_map(|(peer, node)| Some((peer, &inner.peers.get(&node.name)?.status)))
+            .filter(|(_, status)| status.role() == proto::Role::Active && status.needs_copy.contains(&id))
+            .map(|(peer, _)| peer)
+            .collect()
     }
 
     pub(super) fn needs_agent(&self) -> bool {

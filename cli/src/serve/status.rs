@@ -23,8 +23,13 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
     let agent = inner.agent.clone();
     let (mount_fault, agent_gone) = (inner.mount_fault.clone(), inner.agent_gone_since);
     drop(inner);
+    let offer = shared
+        .offers_of_copies()
+        .into_iter()
+        .next()
+        .map(|id| shared.name_of(id));
     let role = role(&view);
-    let cannot_because = notices::cannot_take_over(shared, &view, agent.as_ref(), mount_fault.as_ref());
+    let cannot_because = notices::cannot_take_over(shared, &view, agent.as_ref(), mount_fault.as_ref(), offer);
     NodeStatus {
         name: shared.node().name.clone(),
         id: shared.config.this as u64 + 1,
@@ -57,6 +62,10 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
         resident_bytes: resident_bytes(),
         forgetful: view.forgetful,
         unix_ms: unix_ms(),
+        needs_copy: (1..=shared.config.cluster.nodes.len() as u64)
+            .filter(|id| view.needs_copy(*id))
+            .collect(),
+        copy: None,
         agent,
     }
 }
@@ -114,7 +123,7 @@ fn failover_of(shared: &Shared, moments: &view::Failover, now: u64) -> Failover 
     }
 }
 
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm
         .split(' ')

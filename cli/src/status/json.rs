@@ -55,6 +55,13 @@ fn node(node: &Node<'_>) -> Value {
         "mounted": node.reachable && status.mounted,
         "writable": node.reachable && status.writable,
         "mount_path": status.mount_path,
+        "copy": status.copy.as_ref().filter(|_| node.reachable).map(|copy| json!({
+            "source": copy.source,
+            "keys": copy.keys,
+            "keys_total": copy.keys_total,
+            "bytes": copy.bytes,
+            "left_ms": (copy.left_ms > 0).then_some(copy.left_ms),
+        })),
         "agent_connected": agent.is_some(),
         "agent_phase": agent.map(|agent| &agent.phase),
         "eligible": agent.map(|agent| agent.eligible),

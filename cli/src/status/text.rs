@@ -73,7 +73,13 @@ fn row(node: &Node<'_>) -> Vec<String> {
     let now = |text: String| if node.reachable { text } else { "-".to_owned() };
     let behind = match node.role {
         Role::Active | Role::Handover => "-".to_owned(),
-        _ => now(words::behind(status.lag_bytes, status.lag_ms)),
+        _ => now(status.copy.as_ref().map_or_else(
+            || words::behind(status.lag_bytes, status.lag_ms),
+            |copy| {
+                let share = copy.keys.saturating_mul(100) / copy.keys_total.max(copy.keys).max(1);
+                format!("copy {share} %")
+            },
+        )),
     };
     let mount = match (status.mounted, status.writable) {
         (_, true) => "serving",

@@ -53,7 +53,12 @@ impl<D: Disk, M: Meta> Target<D, M> {
         self.data.sync()?;
         self.meta.flush()?;
         let state = joint.hard_state(self.voted);
-        Log::begin_after(self.disk.clone(), store, (joint.checkpoint, joint.checkpoint_term), state)?;
+        Log::begin_after(
+            self.disk.clone(),
+            store,
+            (joint.checkpoint, joint.checkpoint_term),
+            state,
+        )?;
         checkpoint::publish(&self.disk, joint.checkpoint)?;
         open::unmark_clean(&self.disk)?;
         let identity = Identity {

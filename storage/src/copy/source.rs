@@ -43,6 +43,11 @@ impl<D: Disk, M: Meta> Source<D, M> {
         Self { store, piece_keys }
     }
 
+    /// About how many keys are to be compared.
+    pub fn count(&self) -> Result<u64, StoreError> {
+        self.store.meta.count()
+    }
+
     /// The next piece of the key space, as it is now.
     pub fn piece(&self, from: &[u8]) -> Result<Piece, StoreError> {
         let mut hash = blake3::Hasher::new();
@@ -91,9 +96,7 @@ impl<D: Disk, M: Meta> Source<D, M> {
                 return Ok(pack(ino, range.start, sums, &[]));
             }
             if len >= LARGE {
-                self.store
-                    .data
-                    .read_from_disk(ino, &mut buffer, range.start * BLOCK)?;
+                self.store.data.read_from_disk(ino, &mut buffer, range.start * BLOCK)?;
             } else {
                 self.store.data.read(ino, &mut buffer, range.start * BLOCK)?;
             }

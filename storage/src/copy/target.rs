@@ -10,8 +10,8 @@ use crate::data::sums::{self, GROUP, Group};
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::error::StoreError;
-use crate::key;
 use crate::identity::Identity;
+use crate::key;
 use crate::log::Log;
 use crate::meta::{Change, Meta};
 use crate::record::Inode;
@@ -205,7 +205,9 @@ impl<D: Disk, M: Meta> Target<D, M> {
                     ino: blocks.ino,
                     offset: block * BLOCK,
                 })?;
-                run.get_or_insert_with(|| (block, Vec::new())).1.extend_from_slice(bytes);
+                run.get_or_insert_with(|| (block, Vec::new()))
+                    .1
+                    .extend_from_slice(bytes);
                 self.counts.bytes += BLOCK;
             } else {
                 self.write(blocks.ino, run.take())?;
@@ -251,9 +253,7 @@ impl Step {
     fn want(&mut self, ino: Ino, block: u64) {
         match self.wanted.last_mut() {
             Some(last)
-                if last.ino == ino
-                    && last.blocks.end == block
-                    && last.blocks.end - last.blocks.start < BLOCKS_MAX =>
+                if last.ino == ino && last.blocks.end == block && last.blocks.end - last.blocks.start < BLOCKS_MAX =>
             {
                 last.blocks.end += 1;
             }

@@ -70,7 +70,9 @@ fn zero_segment<D: Disk>(disk: &D, path: &str, len: u64, zeros: &[u8]) -> io::Re
 pub(super) fn give_up<D: Disk>(disk: &D, new_id: Hash) -> Result<(), LogError> {
     let (_, geometry) = read_description(disk)?;
     let names = disk.list(FOLDER).map_err(LogError::io("listing the folder", FOLDER))?;
-    let mut places = (0..).map(free_path).filter(|path| !names.iter().any(|name| format!("{FOLDER}/{name}") == *path));
+    let mut places = (0..)
+        .map(free_path)
+        .filter(|path| !names.iter().any(|name| format!("{FOLDER}/{name}") == *path));
     for name in names.iter().filter(|name| name.ends_with(".seg")) {
         let path = format!("{FOLDER}/{name}");
         let place = places.next().expect("numbers don't end");

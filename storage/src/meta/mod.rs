@@ -19,6 +19,8 @@ pub trait Meta: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
     /// Keys from `from` (included) that begin with `prefix`, in order, until `each` returns false.
     fn scan(&self, prefix: &[u8], from: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError>;
+    /// About how many keys there are.
+    fn count(&self) -> Result<u64, StoreError>;
     /// All or nothing, in memory; stable at the latest after the next `flush`, and possibly before.
     fn write(&self, changes: Vec<Change>) -> Result<(), StoreError>;
     /// Everything written so far is stable when it returns.

@@ -71,6 +71,11 @@ impl Meta for Rocks {
         iterator.status().map_err(failed("scanning"))
     }
 
+    fn count(&self) -> Result<u64, StoreError> {
+        let told = self.db.property_int_value(rocksdb::properties::ESTIMATE_NUM_KEYS);
+        Ok(told.map_err(failed("counting the keys of"))?.unwrap_or(0))
+    }
+
     fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut batch = rocksdb::WriteBatch::default();
         for change in changes {

@@ -54,6 +54,10 @@ impl Meta for SimMeta {
         Ok(())
     }
 
+    fn count(&self) -> Result<u64, StoreError> {
+        Ok(self.state().now.len() as u64)
+    }
+
     fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut state = self.state();
         for change in changes {

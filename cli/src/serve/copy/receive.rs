@@ -1,0 +1,391 @@
+//! The receiving side: from the store that can't come back by the log to one that can. Whatever ends the connection, it
+//! begins again and asks for what still differs.
+
+use super::super::listen;
+use super::super::peers::{Peers, channel};
+use super::super::shared::Shared;
+use super::super::{STOP_WITHIN, notify};
+use super::control::ReceiverControl;
+use super::progress::Shown;
+use anyhow::Context as _;
+use bytes::Bytes;
+use holdfast_config::Config;
+use holdfast_fuse_mount::Mounted;
+use holdfast_proto::control::agent_server::AgentServer;
+use holdfast_proto::control::control_server::ControlServer;
+use holdfast_proto::copy::copy_client::CopyClient;
+use holdfast_proto::copy::{BeginRequest, Begun, BlocksRequest, EndRequest, KeysRequest, PiecesRequest, Range};
+use holdfast_replicator::Options;
+use holdfast_replicator::clock::{boottime_ms, unix_ms};
+use holdfast_replicator::copy::Receiver;
+use holdfast_storage::copy::{Blocks, Joint, Piece, Wanted};
+use holdfast_storage::error::StoreError;
+use holdfast_storage::types::{Ino, LogIndex, Term};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle as Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::service::Routes;
+use tonic::transport::Channel;
+
+/// An answer that takes longer counts as none.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const RETRY: Duration = Duration::from_secs(1);
+/// Blocks asked for at once, at most: what is under way stays bounded.
+const BLOCKS_AT_ONCE: u64 = 64 << 10;
+
+type Client = CopyClient<Channel>;
+
+/// Why receiving ended without an error.
+pub(in super::super) enum Outcome {
+    /// The store is whole; it can be started.
+    Whole,
+    /// The operator stops the daemon; the next start goes on.
+    Stopped,
+}
+
+enum Failure {
+    /// Of the network or the source: tried again.
+    Passing(String),
+    /// Of the own disk.
+    Store(StoreError),
+    Stopped,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Garbled { .. } => Self::Passing(error.to_string()),
+            error => Self::Store(error),
+        }
+    }
+}
+
+fn passing(status: &tonic::Status) -> Failure {
+    Failure::Passing(status.message().to_owned())
+}
+
+/// The active node says that this one can't come back by the log, and agrees to a copy.
+pub(in super::super) async fn offered(shared: &Shared) -> bool {
+    let view = shared.view();
+    for peer in shared.offers_of_copies() {
+        let node = &shared.config.cluster.nodes[peer as usize - 1];
+        if view.peers.get(&peer).is_some_and(|peer| peer.strange) {
+            // This node knows that one with another store: whose data is right isn't for them to decide.
+            tracing::error!(
+                peer = node.name,
+                "it says that this node needs a copy of its store, but has itself another store than before: no copy is made"
+            );
+            continue;
+        }
+        let begun = match channel(&shared.config, node) {
+            Ok(channel) => begin(&mut CopyClient::new(channel), &shared.config).await,
+            Err(error) => Err(Failure::Passing(format!("{error:#}"))),
+        };
+        match begun {
+            Ok(_) => return true,
+            Err(Failure::Passing(why)) => tracing::info!(peer = node.name, why, "a copy of the store isn't begun"),
+            Err(_) => {}
+        }
+    }
+    false
+}
+
+async fn begin(client: &mut Client, config: &Config) -> Result<Begun, Failure> {
+    let request = BeginRequest {
+        node: config.cluster.nodes[config.this].name.clone(),
+    };
+    within(client.begin(request)).await
+}
+
+async fn within<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(answer) => answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| passing(&status)),
+        Err(_) => Err(silent()),
+    }
+}
+
+async fn next<T>(stream: &mut tonic::Streaming<T>) -> Result<Option<T>, Failure> {
+    match tokio::time::timeout(ANSWER_WITHIN, stream.message()).await {
+        Ok(message) => message.map_err(|status| passing(&status)),
+        Err(_) => Err(silent()),
+    }
+}
+
+fn silent() -> Failure {
+    Failure::Passing(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))
+}
+
+/// Until the store is whole, or SIGTERM or SIGINT. `sound`: see `Receiver::open`.
+pub(in super::super) async fn receive(config: Arc<Config>, options: Options, sound: bool) -> anyhow::Result<Outcome> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let progress = Arc::new(Shown::new());
+    let peers = Arc::new(Peers::open(&config)?);
+    let control = ReceiverControl {
+        config: config.clone(),
+        peers,
+        progress: progress.clone(),
+        started_ms: unix_ms(),
+    };
+    let remote = Routes::new(ControlServer::new(control.clone()));
+    let local = remote.clone().add_service(AgentServer::new(control));
+    let servers = listen::start(&config, local, remote).await?;
+    let mount = standby_mount(&config, &progress);
+    notify::send("READY=1");
+    tracing::info!("the store is to be copied from the active node");
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut work = {
+        let (config, progress, stop, runtime) = (config.clone(), progress.clone(), stop.clone(), Runtime::current());
+        tokio::task::spawn_blocking(move || {
+            Work {
+                config: &config,
+                progress: &progress,
+                stop: &stop,
+                runtime: &runtime,
+            }
+            .run(&options, sound)
+        })
+    };
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let outcome = loop {
+        tokio::select! {
+            done = &mut work => break done.context("copying the store panicked")?,
+            _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+            _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
+            _ = tick.tick() => notify::send("WATCHDOG=1"),
+        }
+        if stop.load(Ordering::Relaxed) {
+            break match tokio::time::timeout(STOP_WITHIN, &mut work).await {
+                Ok(done) => done.context("copying the store panicked")?,
+                Err(_) => Ok(Outcome::Stopped),
+            };
+        }
+    };
+    servers.stop();
+    if let Some(mount) = mount {
+        let _ = tokio::task::spawn_blocking(move || mount.end()).await;
+    }
+    outcome
+}
+
+/// As on any standby: nobody writes into the bare directory meanwhile. Without it copying goes on all the same.
+fn standby_mount(config: &Config, progress: &Arc<Shown>) -> Option<Mounted> {
+    let (here, shown) = (config.cluster.nodes[config.this].name.clone(), progress.clone());
+    let notice = move || format!("not active here ({here}): {}\n", shown.get().notice().what);
+    match Mounted::standby(&config.mount.path, Arc::new(notice)) {
+        Ok(mount) => Some(mount),
+        Err(error) => {
+            tracing::error!(error = holdfast_storage::error::chain(&error), "mounting failed");
+            None
+        }
+    }
+}
+
+/// On a thread that may block: its own disk is its pace.
+struct Work<'a> {
+    config: &'a Config,
+    progress: &'a Shown,
+    stop: &'a AtomicBool,
+    runtime: &'a Runtime,
+}
+
+impl Work<'_> {
+    fn run(&self, options: &Options, sound: bool) -> anyhow::Result<Outcome> {
+        let mut receiver = Receiver::open(options, sound)?;
+        self.progress.update(|progress| progress.preparing = false);
+        loop {
+            match self.once(&mut receiver) {
+                Ok(joint) => {
+                    let counts = receiver.target.counts;
+                    receiver.finish(joint).context("ending the copy")?;
+                    tracing::info!(
+                        changed_keys = counts.changed,
+                        bytes = counts.bytes,
+                        damaged_blocks = counts.damaged,
+                        "what differed has been copied"
+                    );
+                    return Ok(Outcome::Whole);
+                }
+                Err(Failure::Stopped) => return Ok(Outcome::Stopped),
+                Err(Failure::Store(error)) => return Err(error).context("copying the store to this node's disk"),
+                Err(Failure::Passing(why)) => {
+                    if self.progress.get().trouble.as_ref() != Some(&why) {
+                        tracing::warn!(why, "copying the store doesn't go on; it is tried again");
+                    }
+                    self.progress.trouble(why);
+                    for _ in 0..10 {
+                        if self.go_on().is_err() {
+                            return Ok(Outcome::Stopped);
+                        }
+                        std::thread::sleep(RETRY / 10);
+                    }
+                }
+            }
+        }
+    }
+
+    fn go_on(&self) -> Result<(), Stopped> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Stopped);
+        }
+        Ok(())
+    }
+
+    /// Passes until one is short enough for the log.
+    fn once(&self, receiver: &mut Receiver) -> Result<Joint, Failure> {
+        loop {
+            let (mut client, begun) = self.find_source()?;
+            self.progress.update(|progress| {
+                progress.source.clone_from(&begun.source);
+                (progress.keys, progress.keys_total) = (0, begun.keys);
+                progress.pass_began_ms = boottime_ms();
+                progress.trouble = None;
+            });
+            self.pass(receiver, &mut client, begun.session)?;
+            let request = EndRequest { session: begun.session };
+            let ended = self.runtime.block_on(within(client.end(request)))?;
+            if !ended.again {
+                return Ok(Joint {
+                    checkpoint: LogIndex(ended.checkpoint),
+                    checkpoint_term: Term(ended.checkpoint_term),
+                    joined: LogIndex(ended.joined),
+                    term: Term(ended.term),
+                    leader: ended.leader,
+                });
+            }
+        }
+    }
+
+    /// Whichever peer agrees; only the active node does.
+    fn find_source(&self) -> Result<(Client, Begun), Failure> {
+        let mut why = Vec::new();
+        for (at, node) in self.config.cluster.nodes.iter().enumerate() {
+            if at == self.config.this {
+                continue;
+            }
+            self.go_on()?;
+            let opened = self.runtime.block_on(async { channel(self.config, node) });
+            let mut client = CopyClient::new(opened.map_err(|error| Failure::Passing(format!("{error:#}")))?);
+            match self.runtime.block_on(begin(&mut client, self.config)) {
+                Ok(begun) => return Ok((client, begun)),
+                Err(Failure::Passing(refused)) => why.push(format!("{}: {refused}", node.name)),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Failure::Passing(why.join("; ")))
+    }
+
+    fn pass(&self, receiver: &mut Receiver, client: &mut Client, session: u64) -> Result<(), Failure> {
+        let request = PiecesRequest { session };
+        let mut pieces = self.runtime.block_on(within(client.pieces(request)))?;
+        let mut at_end = false;
+        while let Some(piece) = self.runtime.block_on(next(&mut pieces))? {
+            self.go_on()?;
+            at_end = piece.to.is_empty();
+            let piece = Piece {
+                from: piece.from,
+                to: piece.to,
+                keys: piece.keys,
+                hash: piece.hash.as_ref().try_into().map_err(|_| bad_answer())?,
+            };
+            if !receiver.target.has(&piece)? {
+                self.mend(receiver, client, session, &piece)?;
+            }
+            self.progress.update(|progress| progress.keys += piece.keys);
+        }
+        // A stream that ends early would leave the rest as it was.
+        if at_end { Ok(()) } else { Err(bad_answer()) }
+    }
+
+    fn mend(&self, receiver: &mut Receiver, client: &mut Client, session: u64, piece: &Piece) -> Result<(), Failure> {
+        let mut from = Some(piece.from.clone());
+        while let Some(begin) = from {
+            let request = KeysRequest {
+                session,
+                from: begin.clone(),
+                to: piece.to.clone(),
+            };
+            let answer = self.runtime.block_on(within(client.keys(request)))?;
+            let next = answer.more.then_some(answer.next);
+            if next.as_ref().is_some_and(|next| *next <= begin) {
+                return Err(bad_answer());
+            }
+            let to = next.as_ref().unwrap_or(&piece.to);
+            let pairs: Vec<(Bytes, Bytes)> = answer.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect();
+            let ordered = pairs.windows(2).all(|two| two[0].0 < two[1].0);
+            let inside = pairs
+                .iter()
+                .all(|(key, _)| *key >= begin && (to.is_empty() || key < to));
+            if !ordered || !inside {
+                return Err(bad_answer());
+            }
+            let wanted = receiver.target.take(&begin, to, pairs)?;
+            self.fetch(receiver, client, session, wanted)?;
+            receiver.target.settled();
+            from = next;
+        }
+        Ok(())
+    }
+
+    fn fetch(
+        &self,
+        receiver: &mut Receiver,
+        client: &mut Client,
+        session: u64,
+        wanted: Vec<Wanted>,
+    ) -> Result<(), Failure> {
+        let mut wanted = wanted.into_iter().peekable();
+        while wanted.peek().is_some() {
+            let mut blocks = 0;
+            let mut ranges = Vec::new();
+            while let Some(next) = wanted.next_if(|_| blocks < BLOCKS_AT_ONCE) {
+                blocks += next.blocks.end - next.blocks.start;
+                ranges.push(Range {
+                    ino: next.ino.0,
+                    first: next.blocks.start,
+                    end: next.blocks.end,
+                });
+            }
+            let mut missing = blocks;
+            let request = BlocksRequest { session, ranges };
+            let mut answers = self.runtime.block_on(within(client.blocks(request)))?;
+            while let Some(answer) = self.runtime.block_on(next(&mut answers))? {
+                self.go_on()?;
+                let (sums, rest) = answer.sums.as_chunks::<16>();
+                if !rest.is_empty() || sums.is_empty() || sums.len() as u64 > missing {
+                    return Err(bad_answer());
+                }
+                missing -= sums.len() as u64;
+                receiver.target.put(&Blocks {
+                    ino: Ino(answer.ino),
+                    first: answer.first,
+                    sums: sums.to_vec(),
+                    data: answer.data,
+                })?;
+                self.progress
+                    .update(|progress| progress.bytes = receiver.target.counts.bytes);
+            }
+            if missing > 0 {
+                return Err(bad_answer());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bad_answer() -> Failure {
+    Failure::Passing("the source's answer isn't complete, or isn't what was asked for".into())
+}
+
+/// The operator stops the daemon.
+struct Stopped;
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}

@@ -1,0 +1,287 @@
+//! The active node's side. Reading for a copy stands back behind the PBX: while changes come in, half of the time is theirs.
+
+use super::super::shared::Shared;
+use holdfast_proto::copy::copy_server::Copy;
+use holdfast_proto::copy::{
+    BeginRequest, Begun, BlocksAnswer, BlocksRequest, EndRequest, Ended, KeysAnswer, KeysRequest, Pair, Piece,
+    PiecesRequest, Range,
+};
+use holdfast_replicator::clock::boottime_ms;
+use holdfast_replicator::copy::Basis;
+use holdfast_replicator::net::tls::node_name;
+use holdfast_storage::copy::{BLOCKS_MAX, Blocks, Source};
+use holdfast_storage::disk::real::RealDisk;
+use holdfast_storage::error::{StoreError, chain};
+use holdfast_storage::meta::rocks::Rocks;
+use holdfast_storage::types::Ino;
+use rand::RngExt as _;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Answers that wait for the network.
+const AHEAD: usize = 4;
+/// No receiver asks for more at once.
+const RANGES_MAX: usize = 1 << 16;
+/// The longest that reading stands back at once.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+pub(in super::super) struct CopyService {
+    shared: Arc<Shared>,
+    sessions: Arc<Mutex<BTreeMap<u64, Session>>>,
+}
+
+#[derive(Clone)]
+struct Session {
+    /// Number of the session, and the receiver's Raft id.
+    number: u64,
+    node: u64,
+    basis: Basis,
+    source: Arc<Source<RealDisk, Rocks>>,
+}
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+impl CopyService {
+    pub(in super::super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            sessions: Arc::default(),
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By its receiver's Raft id and its number, while the log is kept for it.
+    fn session<T>(&self, request: &Request<T>, number: u64) -> Result<Session, Status> {
+        let node = self.asking(request, None)?;
+        let known = self.sessions().get(&node).cloned();
+        let session = known.filter(|session| session.number == number);
+        let session = session.ok_or_else(|| Status::aborted("this copy isn't known here (any more): begin anew"))?;
+        self.shared.handle.go_on_copy(node, &session.basis);
+        Ok(session)
+    }
+
+    /// Raft id of the node whose certificate the asking side has.
+    fn asking<T>(&self, request: &Request<T>, named: Option<&str>) -> Result<u64, Status> {
+        let certificates = request.peer_certs();
+        let name = certificates.as_ref().and_then(|all| all.first()).and_then(node_name);
+        let nodes = (1..).zip(&self.shared.config.cluster.nodes);
+        let own = &self.shared.node().name;
+        let found = name.as_ref().and_then(|name| {
+            let peer = nodes
+                .into_iter()
+                .find(|(_, node)| node.name != *own && node.name == *name);
+            peer.map(|(id, _)| id)
+        });
+        if named.is_some_and(|named| Some(named) != name.as_deref()) {
+            return Err(Status::permission_denied(
+                "the request names another node than its certificate",
+            ));
+        }
+        found.ok_or_else(|| Status::permission_denied("only a peer's certificate opens this door"))
+    }
+
+    /// Runs on a thread that may block; each answer waits until there is room.
+    fn answer<T: Send + 'static>(
+        &self,
+        session: &Session,
+        work: impl FnOnce(&mut Giver<T>) -> Result<(), StoreError> + Send + 'static,
+    ) -> Answers<T> {
+        let (answers, stream) = mpsc::channel(AHEAD);
+        let mut giver = Giver {
+            answers: answers.clone(),
+            shared: self.shared.clone(),
+            session: session.clone(),
+            sequenced: 0,
+            since_ms: boottime_ms(),
+        };
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = work(&mut giver) {
+                giver.shared.handle.read_failed(&error);
+                let _ = answers.blocking_send(Err(failed(&error)));
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+}
+
+fn failed(error: &StoreError) -> Status {
+    Status::data_loss(format!("the source can't read its own store: {}", chain(error)))
+}
+
+/// Hands answers out one by one.
+struct Giver<T> {
+    answers: mpsc::Sender<Result<T, Status>>,
+    shared: Arc<Shared>,
+    session: Session,
+    sequenced: u64,
+    since_ms: u64,
+}
+
+impl<T> Giver<T> {
+    /// False: nobody listens any more.
+    fn give(&mut self, answer: T) -> bool {
+        let handle = &self.shared.handle;
+        handle.go_on_copy(self.session.node, &self.session.basis);
+        let sequenced = handle.view().latest().sequenced;
+        if sequenced != std::mem::replace(&mut self.sequenced, sequenced) {
+            let took = Duration::from_millis(boottime_ms().saturating_sub(self.since_ms));
+            std::thread::sleep(took.min(REST_MAX));
+        }
+        let listens = self.answers.blocking_send(Ok(answer)).is_ok();
+        // Waiting for the receiver is no work.
+        self.since_ms = boottime_ms();
+        listens
+    }
+}
+
+fn pieces(source: &Source<RealDisk, Rocks>, to: &mut Giver<Piece>) -> Result<(), StoreError> {
+    let mut from = bytes::Bytes::new();
+    loop {
+        let piece = source.piece(&from)?;
+        from = piece.to.clone();
+        let answer = Piece {
+            from: piece.from,
+            to: piece.to,
+            keys: piece.keys,
+            hash: bytes::Bytes::copy_from_slice(&piece.hash),
+        };
+        if !to.give(answer) || from.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn blocks(
+    source: &Source<RealDisk, Rocks>,
+    ranges: Vec<Range>,
+    to: &mut Giver<BlocksAnswer>,
+) -> Result<(), StoreError> {
+    for range in ranges {
+        let mut first = range.first;
+        while first < range.end {
+            let end = range.end.min(first + BLOCKS_MAX);
+            let Blocks {
+                ino,
+                first: at,
+                sums,
+                data,
+            } = source.blocks(Ino(range.ino), first..end)?;
+            let answer = BlocksAnswer {
+                ino: ino.0,
+                first: at,
+                sums: bytes::Bytes::copy_from_slice(sums.as_flattened()),
+                data,
+            };
+            if !to.give(answer) {
+                return Ok(());
+            }
+            first = end;
+        }
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Copy for CopyService {
+    type PiecesStream = Answers<Piece>;
+    type BlocksStream = Answers<BlocksAnswer>;
+
+    async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Begun>, Status> {
+        let node = self.asking(&request, Some(&request.get_ref().node))?;
+        let name = self.shared.name_of(node);
+        let basis = self
+            .shared
+            .handle
+            .begin_copy(node)
+            .map_err(Status::failed_precondition)?;
+        let source = Arc::new(Source::new(self.shared.handle.store().clone()));
+        let keys = source.count().map_err(|error| failed(&error))?;
+        let number = rand::rng().random();
+        tracing::info!(to = name, checkpoint = %basis.checkpoint, keys, "a copy of this store begins");
+        let session = Session {
+            number,
+            node,
+            basis,
+            source,
+        };
+        // A receiver that begins anew has given up what it had begun before.
+        self.sessions().insert(node, session);
+        Ok(Response::new(Begun {
+            session: number,
+            source: self.shared.node().name.clone(),
+            keys,
+            checkpoint: basis.checkpoint.0,
+        }))
+    }
+
+    async fn pieces(&self, request: Request<PiecesRequest>) -> Result<Response<Self::PiecesStream>, Status> {
+        let session = self.session(&request, request.get_ref().session)?;
+        let source = session.source.clone();
+        Ok(Response::new(self.answer(&session, move |to| pieces(&source, to))))
+    }
+
+    async fn keys(&self, request: Request<KeysRequest>) -> Result<Response<KeysAnswer>, Status> {
+        let session = self.session(&request, request.get_ref().session)?;
+        let KeysRequest { from, to, .. } = request.into_inner();
+        let read = tokio::task::spawn_blocking(move || session.source.keys(&from, &to)).await;
+        let read = read.map_err(|panic| Status::internal(panic.to_string()))?;
+        let (pairs, next) = read.map_err(|error| failed(&error))?;
+        Ok(Response::new(KeysAnswer {
+            pairs: pairs.into_iter().map(|(key, value)| Pair { key, value }).collect(),
+            more: next.is_some(),
+            next: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn blocks(&self, request: Request<BlocksRequest>) -> Result<Response<Self::BlocksStream>, Status> {
+        let session = self.session(&request, request.get_ref().session)?;
+        let source = session.source.clone();
+        let ranges = request.into_inner().ranges;
+        if ranges.len() > RANGES_MAX {
+            return Err(Status::invalid_argument("too many ranges at once"));
+        }
+        Ok(Response::new(
+            self.answer(&session, move |to| blocks(&source, ranges, to)),
+        ))
+    }
+
+    async fn end(&self, request: Request<EndRequest>) -> Result<Response<Ended>, Status> {
+        let session = self.session(&request, request.get_ref().session)?;
+        let id = self.shared.config.this as u64 + 1;
+        let ended = self.shared.handle.end_copy(session.node, id, &session.basis).await;
+        let joint = ended.map_err(Status::failed_precondition)?;
+        self.sessions().remove(&session.node);
+        let to = self.shared.name_of(session.node);
+        Ok(Response::new(match joint {
+            None => {
+                tracing::info!(
+                    to,
+                    "the copy took longer than the log reaches back: what has changed since is compared once more"
+                );
+                Ended {
+                    again: true,
+                    ..Ended::default()
+                }
+            }
+            Some(joint) => {
+                tracing::info!(to, joined = %joint.joined, "all of the copy has been read");
+                Ended {
+                    again: false,
+                    checkpoint: joint.checkpoint.0,
+                    checkpoint_term: joint.checkpoint_term.0,
+                    joined: joint.joined.0,
+                    term: joint.term.0,
+                    leader: joint.leader,
+                }
+            }
+        }))
+    }
+}
