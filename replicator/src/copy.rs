@@ -12,8 +12,10 @@ use crate::error::ReplicaError;
 use crate::handle::Handle;
 use crate::start::{self, Options};
 use crate::view::View;
+use bytes::Bytes;
 use holdfast_storage::copy::{Joint, Target, is_copying};
 use holdfast_storage::disk::real::RealDisk;
+use holdfast_storage::effects::CheckPart;
 use holdfast_storage::error::StoreError;
 use holdfast_storage::identity::{Identity, hex};
 use holdfast_storage::meta::rocks::Rocks;
@@ -27,7 +29,7 @@ use std::time::Duration;
 const ASKS_WITHIN_MS: u64 = 30_000;
 /// After the copy it starts and gets the entries from the log.
 const STARTS_WITHIN_MS: u64 = 60_000;
-const FRESH_VIEW_WITHIN: Duration = Duration::from_secs(3);
+const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The entries that receivers of copies will need, as long as the log has room for more.
 #[derive(Default)]
@@ -83,11 +85,12 @@ impl Handle {
         }
     }
 
-    /// A copy for the node of this number may begin, and its log's entries from there on are kept for a while.
-    pub fn begin_copy(&self, node: u64) -> Result<Basis, String> {
+    /// A copy for the node of this number may begin, and the log's entries from there on are kept for a while. `begun`: that
+    /// node has given up what it had.
+    pub fn begin_copy(&self, node: u64, begun: bool) -> Result<Basis, String> {
         self.must_lead()?;
         let view = self.view.latest();
-        if !view.needs_copy(node) {
+        if !begun && !view.needs_copy(node) {
             return Err("the node can catch up by the log, or hasn't been heard yet".into());
         }
         let checkpoint = self.store.checkpointed();
@@ -119,31 +122,35 @@ impl Handle {
     /// All has been read: where the receiver goes on. `None`: the log no longer reaches back to where the copy began, so it has
     /// to be made once more, of what has changed since.
     pub async fn end_copy(&self, node: u64, id: u64, basis: &Basis) -> Result<Option<Joint>, String> {
-        let view = self.view_from_now_on().await?;
-        self.must_lead()?;
         self.keep(node, basis.checkpoint, STARTS_WITHIN_MS);
+        let (joined, view) = self.mark_in_log().await?;
+        self.must_lead()?;
         if self.log.first_index() > basis.checkpoint.next() {
             return Ok(None);
         }
         Ok(Some(Joint {
             checkpoint: basis.checkpoint,
             checkpoint_term: basis.checkpoint_term,
-            // Only what is committed is applied, so it covers whatever was copied.
-            joined: LogIndex(view.sequenced.max(view.committed)),
+            joined: LogIndex(joined),
             term: Term(view.term),
             leader: id,
         }))
     }
 
-    /// What the loop has shown after this call began.
-    async fn view_from_now_on(&self) -> Result<Arc<View>, String> {
-        let asked_ms = boottime_ms();
+    /// Sequences an entry that does nothing, after all that can have been applied to what was copied, and waits until it is
+    /// committed: so this node surely led until then. No other copy ends at that entry, so of two stores of one node the one
+    /// with the higher `joined` is the later one.
+    async fn mark_in_log(&self) -> Result<(u64, Arc<View>), String> {
+        let nothing = CheckPart::Meta {
+            from: Bytes::from_static(b"\xff"),
+            limit: 0,
+        };
+        let (index, _found) = self.check(nothing).await?;
         let mut watch = self.view.clone();
-        let fresh = async {
+        let committed = async {
             loop {
                 let view = watch.take();
-                // Two views in one millisecond: the later one is meant.
-                if view.at_ms > asked_ms {
+                if view.committed >= index {
                     return Some(view);
                 }
                 if !watch.changed().await {
@@ -151,8 +158,12 @@ impl Handle {
                 }
             }
         };
-        let fresh = tokio::time::timeout(FRESH_VIEW_WITHIN, fresh).await;
-        fresh.ok().flatten().ok_or_else(|| "its loop stands still".to_owned())
+        let committed = tokio::time::timeout(COMMITTED_WITHIN, committed).await;
+        let view = committed
+            .ok()
+            .flatten()
+            .ok_or("no majority confirms the end of the copy")?;
+        Ok((index, view))
     }
 }
 

@@ -249,7 +249,7 @@ impl<O: OldEntries> Core<O> {
                     peer.heard_ms = now_ms;
                     if again {
                         peer.received.1 = peer.received.1.min(state.last_index);
-                        self.forget_what_is_gone(from, state.last_index);
+                        self.go_on_from(from, state.last_index);
                     }
                 }
             }
@@ -448,17 +448,21 @@ impl<O: OldEntries> Core<O> {
         self.node.store().bytes_after(self.durable())
     }
 
-    /// A peer is back, and its log ends here: a disk that lost what it had synced must not count as holding it, and
-    /// gets it again. raft-rs would go on from behind that end.
-    fn forget_what_is_gone(&mut self, peer: u64, last: u64) {
+    /// A peer was started anew. raft-rs goes on from what it knew of it, but the end of its log may have been torn since,
+    /// though it was acknowledged; or its store is a copy now, and reaches much further than it did.
+    fn go_on_from(&mut self, peer: u64, last: u64) {
         if !self.is_leader() {
             return;
         }
-        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
-            && progress.matched > last
-        {
-            progress.matched = last;
-            progress.become_probe();
+        let (first, own_last) = (self.first(), self.last());
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer) {
+            if progress.matched > last {
+                progress.matched = last;
+                progress.become_probe();
+            } else if progress.next_idx < first && last + 1 >= first {
+                progress.become_probe();
+                progress.next_idx = last.min(own_last) + 1;
+            }
         }
     }
 

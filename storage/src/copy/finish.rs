@@ -19,8 +19,8 @@ pub struct Joint {
     /// The source's published checkpoint when the copy began, and the term of the entry there.
     pub checkpoint: LogIndex,
     pub checkpoint_term: Term,
-    /// Last entry that the source, which led, had sequenced when the copy had ended: it contains all that can have been
-    /// applied to what was copied.
+    /// An entry that the source, which led, sequenced when all had been read: nothing behind it can have been applied to what
+    /// was copied.
     pub joined: LogIndex,
     /// The source's term, and its Raft id: nobody else can have been elected in that term.
     pub term: Term,

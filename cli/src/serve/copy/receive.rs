@@ -80,7 +80,7 @@ pub(in super::super) async fn offered(shared: &Shared) -> bool {
             continue;
         }
         let begun = match channel(&shared.config, node) {
-            Ok(channel) => begin(&mut CopyClient::new(channel), &shared.config).await,
+            Ok(channel) => begin(&mut CopyClient::new(channel), &shared.config, false).await,
             Err(error) => Err(Failure::Passing(format!("{error:#}"))),
         };
         match begun {
@@ -92,9 +92,10 @@ pub(in super::super) async fn offered(shared: &Shared) -> bool {
     false
 }
 
-async fn begin(client: &mut Client, config: &Config) -> Result<Begun, Failure> {
+async fn begin(client: &mut Client, config: &Config, begun: bool) -> Result<Begun, Failure> {
     let request = BeginRequest {
         node: config.cluster.nodes[config.this].name.clone(),
+        begun,
     };
     within(client.begin(request)).await
 }
@@ -270,7 +271,7 @@ impl Work<'_> {
             self.go_on()?;
             let opened = self.runtime.block_on(async { channel(self.config, node) });
             let mut client = CopyClient::new(opened.map_err(|error| Failure::Passing(format!("{error:#}")))?);
-            match self.runtime.block_on(begin(&mut client, self.config)) {
+            match self.runtime.block_on(begin(&mut client, self.config, true)) {
                 Ok(begun) => return Ok((client, begun)),
                 Err(Failure::Passing(refused)) => why.push(format!("{}: {refused}", node.name)),
                 Err(other) => return Err(other),

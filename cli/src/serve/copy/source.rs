@@ -200,7 +200,7 @@ impl Copy for CopyService {
         let basis = self
             .shared
             .handle
-            .begin_copy(node)
+            .begin_copy(node, request.get_ref().begun)
             .map_err(Status::failed_precondition)?;
         let source = Arc::new(Source::new(self.shared.handle.store().clone()));
         let keys = source.count().map_err(|error| failed(&error))?;
