@@ -145,6 +145,7 @@ impl Handle {
             from: Bytes::from_static(b"\xff"),
             limit: 0,
         };
+        let term = self.view.latest().term;
         let (index, _found) = self.check(nothing).await?;
         let mut watch = self.view.clone();
         let committed = async {
@@ -163,6 +164,10 @@ impl Handle {
             .ok()
             .flatten()
             .ok_or("no majority confirms the end of the copy")?;
+        // In another term another entry may stand there.
+        if view.term != term {
+            return Err("the active role changed meanwhile".into());
+        }
         Ok((index, view))
     }
 }
