@@ -64,6 +64,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     // Whether the store's checksums surely fit its files.
     let mut copy = Receiver::is_needed(&options)?.then_some(false);
+    // From the first copy on: before, systemd waits for the start.
+    let mut between = None;
     loop {
         // A runtime a life: what one has left running ends with it, and lets go of the store.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -79,13 +81,17 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 tracing::info!("stopped; the next start goes on with the copy");
                 return Ok(());
             }
+            between.get_or_insert_with(notify::Alive::tell);
             continue;
         }
         let replica = Replica::start(&options)?;
+        drop(between.take());
         let store = Arc::downgrade(replica.handle.store());
         let shared = Arc::new(Shared::new(config.clone(), replica.handle.clone()));
         let ended = runtime.block_on(serve(shared.clone(), &replica));
-        if !matches!(ended, Ok(Ended::NeedsCopy)) {
+        if matches!(ended, Ok(Ended::NeedsCopy)) {
+            between = Some(notify::Alive::tell());
+        } else {
             notify::send("STOPPING=1");
         }
         runtime.shutdown_timeout(LEAVE);
@@ -109,7 +115,7 @@ fn let_go(store: &std::sync::Weak<RealStore>) -> anyhow::Result<()> {
             clock::boottime_ms() < until,
             "something still reads the store; the next start goes on with copying it"
         );
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
     }
     Ok(())
 }

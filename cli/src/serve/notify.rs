@@ -18,3 +18,23 @@ pub(super) fn send(message: &str) {
         tracing::debug!(%error, "systemd couldn't be told");
     }
 }
+
+/// Tells systemd once a second that the daemon lives, while no loop does so: between serving and being copied to, syncing
+/// and opening a store may take longer than its watchdog waits. Ends when it is dropped.
+pub(super) struct Alive(#[expect(dead_code, reason = "dropping it ends the thread")] std::sync::mpsc::Sender<()>);
+
+const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Alive {
+    pub(super) fn tell() -> Self {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let tell = move || {
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(TELL_EVERY) {
+                send("WATCHDOG=1");
+            }
+        };
+        // Without the thread systemd may lose patience and start the daemon anew, which goes on with the copy.
+        let _ = std::thread::Builder::new().name("hf-alive".into()).spawn(tell);
+        Self(end)
+    }
+}

@@ -7,8 +7,8 @@ use super::{BLOCKS_MAX, PIECE_KEYS, Piece, hash_pair, rebuild, walk};
 use crate::checkpoint;
 use crate::data::DataFiles;
 use crate::data::sums::{self, GROUP, Group};
-use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
+use crate::disk::{Disk, Space};
 use crate::error::StoreError;
 use crate::identity::Identity;
 use crate::key;
@@ -84,6 +84,11 @@ impl<D: Disk, M: Meta> Target<D, M> {
             scratch: AlignedBuf::default(),
             counts: Counts::default(),
         })
+    }
+
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let failed = StoreError::disk("asking for the space of", "the store's file system");
+        self.disk.space().map_err(failed)
     }
 
     /// Whether this side has the same in a piece.

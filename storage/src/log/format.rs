@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `format` | the description below, 64 bytes; there only once every segment is made and zeroed |
 //! | `NNNNNNNNNNNNNNNN.seg` | a segment in use; its number in 16 hexadecimal digits, from 1, without gaps |
-//! | `NNNN.free` | a segment that was never used; its place in decimal digits |
+//! | `NNNN.free` | a segment that isn't in use: full of zeros, or with what a log of another id has left; its place in decimal digits |
 //!
 //! **`format`**
 //!

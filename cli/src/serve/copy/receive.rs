@@ -7,6 +7,7 @@ use super::super::shared::Shared;
 use super::super::{STOP_WITHIN, notify};
 use super::control::ReceiverControl;
 use super::progress::Shown;
+use crate::words;
 use anyhow::Context as _;
 use bytes::Bytes;
 use holdfast_config::Config;
@@ -22,10 +23,10 @@ use holdfast_storage::copy::{Blocks, Joint, Piece, Wanted};
 use holdfast_storage::error::StoreError;
 use holdfast_storage::types::{Ino, LogIndex, Term};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
@@ -138,15 +139,16 @@ pub(in super::super) async fn receive(config: Arc<Config>, options: Options, sou
     let mount = standby_mount(&config, &progress);
     notify::send("READY=1");
     tracing::info!("the store is to be copied from the active node");
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, stopped) = watch::channel(false);
     let mut work = {
-        let (config, progress, stop, runtime) = (config.clone(), progress.clone(), stop.clone(), Runtime::current());
+        let (config, progress, runtime) = (config.clone(), progress.clone(), Runtime::current());
         tokio::task::spawn_blocking(move || {
             Work {
                 config: &config,
                 progress: &progress,
-                stop: &stop,
+                stop: stopped,
                 runtime: &runtime,
+                reserve: options.log_bytes,
             }
             .run(&options, sound)
         })
@@ -155,11 +157,11 @@ pub(in super::super) async fn receive(config: Arc<Config>, options: Options, sou
     let outcome = loop {
         tokio::select! {
             done = &mut work => break done.context("copying the store panicked")?,
-            _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
-            _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
+            _ = terminate.recv() => drop(stop.send_replace(true)),
+            _ = interrupt.recv() => drop(stop.send_replace(true)),
             _ = tick.tick() => notify::send("WATCHDOG=1"),
         }
-        if stop.load(Ordering::Relaxed) {
+        if *stop.borrow() {
             break match tokio::time::timeout(STOP_WITHIN, &mut work).await {
                 Ok(done) => done.context("copying the store panicked")?,
                 Err(_) => Ok(Outcome::Stopped),
@@ -190,8 +192,10 @@ fn standby_mount(config: &Config, progress: &Arc<Shown>) -> Option<Mounted> {
 struct Work<'a> {
     config: &'a Config,
     progress: &'a Shown,
-    stop: &'a AtomicBool,
+    stop: watch::Receiver<bool>,
     runtime: &'a Runtime,
+    /// Bytes that stay free, as on any node.
+    reserve: u64,
 }
 
 impl Work<'_> {
@@ -218,11 +222,10 @@ impl Work<'_> {
                         tracing::warn!(why, "copying the store doesn't go on; it is tried again");
                     }
                     self.progress.trouble(why);
-                    for _ in 0..10 {
-                        if self.go_on().is_err() {
-                            return Ok(Outcome::Stopped);
-                        }
-                        std::thread::sleep(RETRY / 10);
+                    let mut stop = self.stop.clone();
+                    let asked = async { tokio::time::timeout(RETRY, stop.wait_for(|stop| *stop)).await.is_ok() };
+                    if self.runtime.block_on(asked) {
+                        return Ok(Outcome::Stopped);
                     }
                 }
             }
@@ -230,7 +233,7 @@ impl Work<'_> {
     }
 
     fn go_on(&self) -> Result<(), Stopped> {
-        if self.stop.load(Ordering::Relaxed) {
+        if *self.stop.borrow() {
             return Err(Stopped);
         }
         Ok(())
@@ -316,6 +319,7 @@ impl Work<'_> {
                 return Err(bad_answer());
             }
             let to = next.as_ref().unwrap_or(&piece.to);
+            self.need_room(receiver)?;
             let pairs: Vec<(Bytes, Bytes)> = answer.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect();
             let ordered = pairs.windows(2).all(|two| two[0].0 < two[1].0);
             let inside = pairs
@@ -330,6 +334,19 @@ impl Work<'_> {
             from = next;
         }
         Ok(())
+    }
+
+    fn need_room(&self, receiver: &Receiver) -> Result<(), Failure> {
+        let space = receiver.target.space()?;
+        if space.above(self.reserve) > 0 {
+            return Ok(());
+        }
+        Err(Failure::Passing(format!(
+            "the disk of the store ({}) has {} left, and {} of that are kept as a reserve: is it the right one, is its volume mounted? If so, enlarge it",
+            self.config.store.path.display(),
+            words::bytes(space.free),
+            words::bytes(self.reserve)
+        )))
     }
 
     fn fetch(

@@ -133,7 +133,8 @@ impl<T> Giver<T> {
         let sequenced = handle.view().latest().sequenced;
         if sequenced != std::mem::replace(&mut self.sequenced, sequenced) {
             let took = Duration::from_millis(boottime_ms().saturating_sub(self.since_ms));
-            std::thread::sleep(took.min(REST_MAX));
+            let gone = tokio::time::timeout(took.min(REST_MAX), self.answers.closed());
+            let _ = tokio::runtime::Handle::current().block_on(gone);
         }
         let listens = self.answers.blocking_send(Ok(answer)).is_ok();
         // Waiting for the receiver is no work.
