@@ -142,6 +142,8 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");
     let mut watchdog = tokio::time::interval(std::time::Duration::from_secs(1));
+    // Looks in a row at which the active node said that this one needs a copy: just after a start it may not know better.
+    let mut offers = 0;
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ended::Stopped,
@@ -149,7 +151,8 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
             _ = watchdog.tick() => {
                 anyhow::ensure!(replica.is_running(), "the replicator's loop has ended; see the log above");
                 notify::send("WATCHDOG=1");
-                if copy::offered(&shared).await {
+                offers = if shared.offers_of_copies().is_empty() { 0 } else { offers + 1 };
+                if offers >= 2 && copy::offered(&shared).await {
                     break Ended::NeedsCopy;
                 }
             }
