@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
@@ -16,6 +16,8 @@ const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
     Kill(String),
+    /// Killed, and its store is gone for good.
+    NewDisk(String),
     KillDaemon(String, &'static str),
     PauseDaemon(String, &'static str),
     Pause(String),
@@ -30,6 +32,7 @@ impl Act {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Kill(_) => "node killed",
+            Self::NewDisk(_) => "disk replaced",
             Self::KillDaemon(..) => "daemon killed",
             Self::PauseDaemon(..) => "daemon paused",
             Self::Pause(_) => "node paused",
@@ -42,7 +45,7 @@ impl Act {
 
     /// Whether a node forgets by it what it hadn't synced.
     pub fn loses_memory(&self) -> bool {
-        matches!(self, Self::Kill(_) | Self::KillDaemon(..))
+        matches!(self, Self::Kill(_) | Self::NewDisk(_) | Self::KillDaemon(..))
     }
 
     /// In words, with the node that was active then.
@@ -50,6 +53,7 @@ impl Act {
         let role = |node: &str| if node == active { " (active)" } else { "" };
         match self {
             Self::Kill(node) => format!("{node}{} killed", role(node)),
+            Self::NewDisk(node) => format!("{node}{} killed, its disk replaced", role(node)),
             Self::KillDaemon(node, daemon) => format!("{daemon} of {node}{} killed", role(node)),
             Self::PauseDaemon(node, daemon) => format!("{daemon} of {node}{} paused", role(node)),
             Self::Pause(node) => format!("{node}{} paused", role(node)),
@@ -89,7 +93,8 @@ impl<'a> Faults<'a> {
         let other = other.expect("there are three nodes");
         let daemon = ["holdfast", "vip-agent"][self.random.random_range(0..2)];
         match self.random.random_range(0..100) {
-            0..22 => Act::Kill(node),
+            0..16 => Act::Kill(node),
+            16..22 => Act::NewDisk(node),
             22..30 => Act::KillDaemon(node, daemon),
             30..38 => Act::PauseDaemon(node, daemon),
             38..53 => Act::Pause(node),
@@ -103,6 +108,12 @@ impl<'a> Faults<'a> {
     fn strike(&self, act: &Act) -> Result<()> {
         match act {
             Act::Kill(node) => self.lab.node(node).kill(),
+            Act::NewDisk(node) => {
+                let node = self.lab.node(node);
+                node.kill()?;
+                let store = node.dir().join("store");
+                std::fs::remove_dir_all(&store).with_context(|| format!("removing {}", store.display()))
+            }
             Act::KillDaemon(node, daemon) => self.lab.node(node).kill_daemon(daemon),
             Act::PauseDaemon(node, daemon) => self.lab.node(node).signal_daemon(daemon, Signal::STOP),
             Act::Pause(node) => self.lab.node(node).pause(),
@@ -123,7 +134,9 @@ impl<'a> Faults<'a> {
         self.lab.heal()?;
         for act in acts {
             match act {
-                Act::Kill(node) | Act::KillDaemon(node, _) => self.lab.node(node).start().map(drop)?,
+                Act::Kill(node) | Act::NewDisk(node) | Act::KillDaemon(node, _) => {
+                    self.lab.node(node).start().map(drop)?
+                }
                 Act::PauseDaemon(node, daemon) => {
                     // It may have ended itself meanwhile, or its watchdog has.
                     drop(self.lab.node(node).signal_daemon(daemon, Signal::CONT));

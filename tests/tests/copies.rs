@@ -52,6 +52,15 @@ fn make_tree(mnt: PathBuf) {
     made.within(seconds(120)).expect("making the tree ends").unwrap();
 }
 
+/// A lab, its active node with the tree, and a standby.
+fn with_tree() -> (Lab, Node, Node) {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    make_tree(active.mnt());
+    let standby = lab.others(active.name())[0].clone();
+    (lab, active, standby)
+}
+
 /// Overwrites one file until no log of the lab reaches back to where it began.
 fn outrun_the_log(mnt: PathBuf) {
     let made = apart(move || {
@@ -97,10 +106,7 @@ fn serves_alone_with(lab: &Lab, copied: &Node) {
 
 #[test]
 fn a_node_whose_disk_is_new_gets_a_whole_copy() {
-    let lab = lab(LabOptions::default());
-    let active = ready(&lab);
-    make_tree(active.mnt());
-    let lost = lab.others(active.name())[0].clone();
+    let (lab, active, lost) = with_tree();
     lose_store(&lost);
     let writer = Appender::start(active.mnt().join("records"), true);
     writer.wait_for(100);
@@ -123,10 +129,7 @@ fn a_node_whose_disk_is_new_gets_a_whole_copy() {
 
 #[test]
 fn a_node_that_was_away_too_long_gets_what_differs() {
-    let lab = lab(LabOptions::default());
-    let active = ready(&lab);
-    make_tree(active.mnt());
-    let away = lab.others(active.name())[0].clone();
+    let (lab, active, away) = with_tree();
     away.kill().unwrap();
     outrun_the_log(active.mnt());
     away.start().unwrap();
@@ -148,10 +151,7 @@ fn begun(source: &Node) -> usize {
 /// Killed in the middle, and its source killed in the middle; under a load that goes on.
 #[test]
 fn a_copy_that_is_broken_off_goes_on() {
-    let lab = lab(LabOptions::default());
-    let active = ready(&lab);
-    make_tree(active.mnt());
-    let lost = lab.others(active.name())[0].clone();
+    let (lab, active, lost) = with_tree();
     lose_store(&lost);
     let writer = Appender::start(active.mnt().join("records"), true);
     // The first time it asks beforehand whether a copy would be given.
@@ -183,10 +183,7 @@ fn a_copy_that_is_broken_off_goes_on() {
 /// A disk that was lost comes back with an old store: nobody listens to it.
 #[test]
 fn an_old_store_that_comes_back_after_a_copy_is_copied_over() {
-    let lab = lab(LabOptions::default());
-    let active = ready(&lab);
-    make_tree(active.mnt());
-    let node = lab.others(active.name())[0].clone();
+    let (lab, active, node) = with_tree();
     lab.wait_all_up_to_date(PATIENCE).unwrap();
     node.kill().unwrap();
     let (store, old) = (node.dir().join("store"), node.dir().join("old-store"));
