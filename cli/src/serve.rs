@@ -74,6 +74,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             .enable_all()
             .build()?;
         if let Some(sound) = copy.take() {
+            drop(between.take());
             let outcome = runtime.block_on(copy::receive(config.clone(), options.clone(), sound));
             runtime.shutdown_timeout(LEAVE);
             if matches!(outcome?, Outcome::Stopped) {
@@ -100,8 +101,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             tracing::info!("stopped; everything is on disk");
             return Ok(());
         }
-        let handle = &shared.handle;
-        copy = Some(handle.store().applied() >= handle.last_before());
+        copy = Some(shared.handle.is_sound());
         drop(shared);
         let_go(&store)?;
     }
@@ -113,7 +113,7 @@ fn let_go(store: &std::sync::Weak<RealStore>) -> anyhow::Result<()> {
     while store.strong_count() > 0 {
         anyhow::ensure!(
             clock::boottime_ms() < until,
-            "something still reads the store; the next start goes on with copying it"
+            "something still has the store open; this node asks for a copy again at its next start"
         );
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }

@@ -2,10 +2,10 @@
 //! log is kept meanwhile, and the receiving node's store. The data itself is `holdfast_storage::copy`; how it travels is
 //! the caller's affair.
 //!
-//! Why a node whose disk is new may come back under its old number: it takes no part in anything until it has all that
-//! the leader had sequenced when the copy had ended, and the leader's lease shows that a majority followed it then. So
-//! whatever an earlier store of the node confirmed or voted for is in that leader's log or beaten by its term; the vote in
-//! that very term goes to the leader (`Joint::hard_state`).
+//! Why a node whose disk is new may come back under its old number: it takes no part in anything until an entry that a
+//! leader sequenced after all that the node can ever have confirmed is committed, without it. So both others have all
+//! that on disk, and whatever it voted for is beaten by that leader's term; its vote in that very term is the leader's
+//! (`Joint::hard_state`).
 
 use crate::clock::boottime_ms;
 use crate::error::ReplicaError;
@@ -77,6 +77,12 @@ pub struct Basis {
 }
 
 impl Handle {
+    /// After `Replica::stop`: all that may have been applied before this start was applied again, and nothing broke off, so the
+    /// store's checksums fit its files.
+    pub fn is_sound(&self) -> bool {
+        self.store.applied() >= self.last_before && self.view.latest().halted.is_none()
+    }
+
     fn must_lead(&self) -> Result<(), String> {
         if self.gate.may_answer(boottime_ms()) {
             Ok(())

@@ -126,6 +126,8 @@ pub struct Core<O: OldEntries> {
     pub store_free: u64,
     /// This node's active role waits for the lease to come back.
     pub suspended: bool,
+    /// A peer's store has a file system in it.
+    pub data_elsewhere: bool,
     pub applied: u64,
     /// When a leader was last heard, or this node last led.
     pub leader_heard_ms: u64,
@@ -196,6 +198,7 @@ impl<O: OldEntries> Core<O> {
             eligible: true,
             store_free: 0,
             suspended: false,
+            data_elsewhere: false,
             applied: start.checkpoint.0,
             leader_heard_ms: now_ms,
             campaign_ms: 0,
@@ -459,7 +462,7 @@ impl<O: OldEntries> Core<O> {
             if progress.matched > last {
                 progress.matched = last;
                 progress.become_probe();
-            } else if progress.next_idx < first && last + 1 >= first {
+            } else if progress.next_idx < first && last.saturating_add(1) >= first {
                 progress.become_probe();
                 progress.next_idx = last.min(own_last) + 1;
             }

@@ -24,6 +24,7 @@ use crate::unapplied::Unapplied;
 use crate::view::{View, Watch};
 use holdfast_storage::apply::Applier;
 use holdfast_storage::checkpoint;
+use holdfast_storage::copy::history;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::StoreError;
 use holdfast_storage::identity::Identity;
@@ -183,6 +184,7 @@ impl Replica {
             id,
             store_id: store_id.clone(),
             joined: opened.identity.joined.0,
+            history: Arc::new(AtomicU64::new(history(&opened.store.meta)?)),
             bind: listen.ip(),
             peers: options
                 .nodes
@@ -219,6 +221,7 @@ impl Replica {
         let reader = log.reader();
         let log_total = log.geometry().total_bytes();
         let store_id = local.store_id.clone();
+        let history = local.history.clone();
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (to_loop, thread_events) = mpsc::unbounded_channel();
         let (to_log, log_work) = channel();
@@ -236,13 +239,7 @@ impl Replica {
             election_ticks: options.election_ticks,
             heartbeat_ticks: options.heartbeat_ticks,
             lease_ms: options.lease.as_millis() as u64,
-            forgetful_wait_ms: if recovered.last < identity.joined {
-                // An earlier store of this node may have held the only second copy of something: this log alone, with one
-                // other, must never decide.
-                u64::MAX
-            } else {
-                options.forgetful_wait.as_millis() as u64
-            },
+            forgetful_wait_ms: options.forgetful_wait.as_millis() as u64,
             seed: rand::rng().random(),
         };
         let stored = open::stored(&store)?;
@@ -306,7 +303,7 @@ impl Replica {
             store: store.clone(),
             view: Watch::new(shown),
             last_changed: last_changed.into(),
-            last_before: recovered.last,
+            last_before: recovered.last.max(identity.joined),
             log: reader.clone(),
             kept,
             health: health.clone(),
@@ -385,6 +382,7 @@ impl Replica {
                     health,
                 };
                 Ok(Task {
+                    history,
                     settings,
                     core,
                     sequencer: Sequencer::new(store.clone()),

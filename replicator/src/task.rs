@@ -29,6 +29,7 @@ use crate::waiting::{Answer, Waiting};
 use crate::wire::PeerMessage;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
+use holdfast_storage::copy;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::log::LogReader;
 use holdfast_storage::types::{LogIndex, Term};
@@ -92,6 +93,8 @@ pub(crate) struct Task {
     pub(crate) outgoing: BTreeMap<u64, Outgoing>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) pins: crate::pins::Pins,
+    /// Told to peers; 0 until something was applied.
+    pub(crate) history: Arc<AtomicU64>,
     pub(crate) gather: Gather,
     pub(crate) unapplied: Unapplied,
     pub(crate) state: State,
@@ -207,6 +210,10 @@ impl Task {
             return self.tick_out();
         }
         self.channels.alive.store(self.state.ticks, Ordering::Relaxed);
+        if self.history.load(Ordering::Relaxed) == 0 && self.store.applied().0 > 0 {
+            let known = copy::history(&self.store.meta).unwrap_or(0);
+            self.history.store(known, Ordering::Relaxed);
+        }
         // So often that what is sequenced between two looks is far less than the reserve.
         self.look_at_space();
         self.look_at_disk(now);
@@ -326,7 +333,13 @@ impl Task {
                 view.up = false;
                 self.core.lost(peer);
             }
-            NetEvent::HasStore { peer, store_id, joined } => {
+            NetEvent::HasStore {
+                peer,
+                store_id,
+                joined,
+                has_data,
+            } => {
+                self.core.data_elsewhere |= has_data;
                 if !self.pins.accepts(peer, &store_id, joined) {
                     tracing::error!(
                         peer = self.name(peer),

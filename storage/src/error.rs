@@ -24,6 +24,8 @@ pub enum StoreError {
     Rot { ino: Ino, offset: u64 },
     #[error("inode {ino}, block at {offset}: what a peer sent doesn't have the checksum that it sent with it")]
     Garbled { ino: Ino, offset: u64 },
+    #[error("inode {ino}, block at {offset}: it is being written for so long that it can't be read in one piece")]
+    InFlux { ino: Ino, offset: u64 },
     #[error("the disk is full")]
     NoRoom,
     #[error(transparent)]

@@ -17,8 +17,8 @@ pub struct Identity {
     pub node: String,
     /// Random, of this formatting or copying: a wiped node has another one.
     pub store: [u8; 16],
-    /// Copied from a peer that led the cluster: the entry that it sequenced at the end of the copy. Until this node's log
-    /// reaches as far it may lack what an earlier store of this node confirmed. 0: never copied.
+    /// Copied from a peer that led the cluster: the entry that it sequenced at the end of the copy. Until redo has passed it
+    /// nothing here is as it was at one moment. 0: never copied.
     pub joined: LogIndex,
 }
 

@@ -94,7 +94,9 @@ fn copy_all(alive: &mut Alive<'_, '_>, target: Node<SimDisk>, fate: &Fate) -> No
     let (mut breaks, mut crashes) = (fate.breaks.iter(), fate.crashes.iter());
     for attempt in 0.. {
         disk.fail_after(crashes.next().copied().unwrap_or(1 << 60));
-        match try_copy(alive, &disk, &meta, fate, &mut breaks) {
+        // After a crash nobody can say that.
+        let sound = fate.sound && attempt == 0;
+        match try_copy(alive, &disk, &meta, (fate, sound), &mut breaks) {
             Ok(identity) => {
                 disk.fail_after(1 << 60);
                 return Node::open_as(disk, meta, identity).expect("opens");
@@ -120,10 +122,10 @@ fn try_copy<'a>(
     alive: &mut Alive<'_, '_>,
     disk: &SimDisk,
     meta: &SimMeta,
-    fate: &Fate,
+    (fate, sound): (&Fate, bool),
     breaks: &mut impl Iterator<Item = &'a u32>,
 ) -> Result<Identity, StoreError> {
-    let mut target = Target::begin(disk.clone(), meta.clone(), &identity(), fate.sound)?;
+    let mut target = Target::begin(disk.clone(), meta.clone(), &identity(), sound)?;
     loop {
         let checkpoint = alive.life.node.store.checkpointed();
         let reader = alive.life.node.log.reader();

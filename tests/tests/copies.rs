@@ -206,3 +206,59 @@ fn an_old_store_that_comes_back_after_a_copy_is_copied_over() {
     let next = wait_other(&lab, &active);
     assert_eq!(content(&next.mnt().join("large")), bytes(1, 40 * MIB));
 }
+
+/// Two nodes that lost their disks begin nothing beside the third, which has the data; and where they did, because it wasn't
+/// there, its data stays.
+#[test]
+fn the_last_node_with_the_data_is_not_copied_over() {
+    let (lab, active, _) = with_tree();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    let emptied: Vec<Node> = lab.others(active.name()).into_iter().cloned().collect();
+    for node in lab.nodes() {
+        node.kill().unwrap();
+    }
+    for node in &emptied {
+        fs::remove_dir_all(node.dir().join("store")).unwrap();
+    }
+    active.start().unwrap();
+    for node in &emptied {
+        node.start().unwrap();
+        wait_logged(node, "holdfast", &["connected peer", active.name()]);
+    }
+    let elected = lab.wait_active(seconds(8));
+    assert!(elected.is_err(), "{elected:?} begins an empty file system");
+
+    active.kill().unwrap();
+    for node in &emptied {
+        node.kill().unwrap();
+        fs::remove_dir_all(node.dir().join("store")).unwrap();
+        node.start().unwrap();
+    }
+    lab.wait_active(PATIENCE).unwrap();
+    active.start().unwrap();
+    wait_logged(&active, "holdfast", &["they were made at different times"]);
+    holdfast_tests::clock::pause(seconds(4));
+    assert!(!active.dir().join("store/copying").exists());
+    active.kill().unwrap();
+    let out = active.dir().join("out");
+    let config = active.files().config().display().to_string();
+    let exported = active
+        .exec_within(
+            &[
+                "holdfast",
+                "export",
+                "--config",
+                &config,
+                "--out",
+                &out.display().to_string(),
+            ],
+            PATIENCE,
+        )
+        .unwrap();
+    assert!(
+        exported.status.success(),
+        "{}",
+        String::from_utf8_lossy(&exported.stderr)
+    );
+    assert_eq!(fs::read(out.join("large")).unwrap(), bytes(1, 40 * MIB));
+}

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::Ipv6Addr;
 
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
 pub(crate) type Mac = [u8; 6];
 
@@ -11,6 +11,8 @@ pub(crate) const BROADCAST: Mac = [0xff; 6];
 pub(crate) const ARP: u16 = 0x0806;
 pub(crate) const IPV6: u16 = 0x86dd;
 pub(crate) const ICMPV6: u8 = 58;
+/// Type of an ICMPv6 message.
+pub(crate) const ADVERTISEMENT: u8 = 136;
 
 pub(crate) fn ethernet(to: Mac, from: Mac, kind: u16) -> Vec<u8> {
     [to.as_slice(), &from, &kind.to_be_bytes()].concat()
@@ -62,9 +64,36 @@ pub(crate) fn socket(index: u32, kind: Option<u16>) -> io::Result<Socket> {
     // Made with protocol 0, it hears nothing until it is bound to its one interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None::<Protocol>)?;
     if let Some(kind) = kind {
+        // Before it hears anything: what the buffer is filled with must not be the node's other traffic.
+        socket.attach_filter(&filter(kind))?;
         socket.bind(&address(index, kind)?)?;
     }
     Ok(socket)
+}
+
+/// Of IPv6 neighbour advertisements alone, of anything else all: ARP is rare.
+fn filter(kind: u16) -> Vec<SockFilter> {
+    let load_byte = |at| SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, at);
+    let equal = |value: u8, else_skip| {
+        SockFilter::new(
+            (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+            0,
+            else_skip,
+            u32::from(value),
+        )
+    };
+    let answer = |bytes| SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, bytes);
+    if kind != IPV6 {
+        return vec![answer(u32::MAX)];
+    }
+    vec![
+        load_byte(20), // next header
+        equal(ICMPV6, 3),
+        load_byte(54), // type
+        equal(ADVERTISEMENT, 1),
+        answer(u32::MAX),
+        answer(0),
+    ]
 }
 
 /// Where a frame is sent through.

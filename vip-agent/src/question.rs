@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use socket2::Socket;
 
 use crate::error::{Error, Result};
-use crate::link::{self, ARP, BROADCAST, ICMPV6, IPV6, Mac};
+use crate::link::{self, ADVERTISEMENT, ARP, BROADCAST, ICMPV6, IPV6, Mac};
 use crate::netlink::Interface;
 
 /// Frames looked at after one question: a flood must not hold up the loop.
@@ -90,7 +90,7 @@ fn claimant(address: IpAddr, frame: &[u8]) -> Option<Mac> {
         // Sender's address: of an answer, and of a machine that announces itself or asks for others.
         IpAddr::V4(address) => (kind == ARP && frame.get(28..32)? == address.octets()).then_some(sender),
         IpAddr::V6(address) => {
-            let advertises = kind == IPV6 && *frame.get(20)? == ICMPV6 && *frame.get(54)? == 136;
+            let advertises = kind == IPV6 && *frame.get(20)? == ICMPV6 && *frame.get(54)? == ADVERTISEMENT;
             (advertises && frame.get(62..78)? == address.octets()).then_some(sender)
         }
     }

@@ -130,6 +130,17 @@ pub(super) fn of(
             false,
         ));
     }
+    for id in shared.offers_of_copies() {
+        if view.peers.get(&id).is_some_and(|peer| peer.strange) {
+            let name = shared.name_of(id);
+            found.push(notice(
+                format!("{name} says that this node needs a copy of its store, and has itself another store than this node knows"),
+                "Nothing is copied over this node's store. Find out which of the two has the right data: see `A new replica` in the runbook.",
+                0,
+                true,
+            ));
+        }
+    }
     for (id, peer) in &view.peers {
         if peer.strange {
             found.push(notice(

@@ -38,6 +38,10 @@ impl<O: OldEntries> Core<O> {
     }
 
     fn may_elect(&mut self, candidate: Position) -> bool {
+        // Two nodes with new disks would begin an empty file system beside the one that has the data.
+        if candidate.index == 0 && self.data_elsewhere {
+            return false;
+        }
         match self.permits(candidate) {
             Permission::No => false,
             Permission::All => true,

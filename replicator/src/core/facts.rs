@@ -82,10 +82,14 @@ impl<O: OldEntries> Core<O> {
     /// Peers whose next entry is no longer in this leader's log: they can't catch up by it.
     pub fn left_behind(&self) -> Vec<u64> {
         let first = self.first();
-        let behind = |peer: &Peer| self.is_leader() && peer.state.is_some_and(|state| state.last_index + 1 < first);
+        let matched = |id: u64| self.node.raft.prs().get(id).map_or(0, |progress| progress.matched);
+        let behind = |id: u64, peer: &Peer| {
+            let last = peer.state.map(|state| state.last_index.max(matched(id)));
+            self.is_leader() && last.is_some_and(|last| last.saturating_add(1) < first)
+        };
         self.peers
             .iter()
-            .filter(|(_, peer)| behind(peer))
+            .filter(|(id, peer)| behind(**id, peer))
             .map(|(id, _)| *id)
             .collect()
     }

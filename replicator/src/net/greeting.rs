@@ -4,6 +4,7 @@ use super::frames::{self, Batch, invalid};
 use super::{Local, PROTOCOL};
 use holdfast_proto::stream::{Frame, Hello, Refused, frame::Body};
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -18,6 +19,7 @@ fn hello(local: &Local) -> Frame {
         id: local.id,
         store_id: local.store_id.clone(),
         joined: local.joined,
+        history: local.history.load(Ordering::Relaxed),
         version: env!("CARGO_PKG_VERSION").into(),
         features: 1,
     };
@@ -48,6 +50,12 @@ fn fault(local: &Local, hello: &Hello, certified: Option<&str>) -> Option<String
             hello.node,
             certified.unwrap_or_default()
         ));
+    }
+    let own = local.history.load(Ordering::Relaxed);
+    if own != 0 && hello.history != 0 && hello.history != own {
+        return Some(
+            "its file system isn't the one that this node has: they were made at different times. One of them began anew; see `A new replica` in the runbook".into(),
+        );
     }
     let known = local
         .peers

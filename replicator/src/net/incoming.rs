@@ -66,6 +66,7 @@ async fn serve(
             peer: from,
             store_id: hello.store_id,
             joined: hello.joined,
+            has_data: hello.history != 0,
         })
         .await
         .is_err()

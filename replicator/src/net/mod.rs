@@ -13,6 +13,8 @@ pub(crate) use outgoing::Outgoing;
 
 use crate::wire::PeerMessage;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What both sides of a connection must agree about.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Local {
     pub store_id: String,
     /// As in the store's identity: log index of the end of the copy that it came from; 0: none.
     pub joined: u64,
+    /// `copy::history` of the store; the loop sets it when it first knows it.
+    pub history: Arc<AtomicU64>,
     pub bind: IpAddr,
     pub peers: Vec<Remote>,
 }
@@ -54,6 +58,8 @@ pub(crate) enum NetEvent {
         peer: u64,
         store_id: String,
         joined: u64,
+        /// It holds a file system.
+        has_data: bool,
     },
 }
 

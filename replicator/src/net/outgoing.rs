@@ -157,6 +157,7 @@ impl Link {
                 peer: self.remote.id,
                 store_id: hello.store_id,
                 joined: hello.joined,
+                has_data: hello.history != 0,
             })
             .await;
         Ok(stream)

@@ -176,6 +176,43 @@ impl Cluster {
         self.after(id);
     }
 
+    /// The node's machine stops, and its disk is lost with it.
+    pub(crate) fn lose_disk(&mut self, id: u64) {
+        self.crash(id);
+        self.node(id).lose_disk();
+        self.invariants.ended(&self.nodes);
+    }
+
+    /// What the daemon does to copy the leader's store to a node whose disk is new: the log from a checkpoint on, and an
+    /// entry of its own that ends the copy and must be committed in that leader's term. False: it didn't end in time.
+    pub(crate) fn copy_to(&mut self, id: u64, within_us: u64) -> bool {
+        let leads = |cluster: &Self| cluster.nodes.iter().find_map(|node| node.leads(cluster.now_us));
+        if !self.run_until(within_us, |cluster| leads(cluster).is_some()) {
+            return false;
+        }
+        let Some(source) = leads(self) else { return false };
+        let checkpoint = source.committed.saturating_sub(self.random.between(0, 20));
+        let copying_us = self.random.between(1000, SECOND);
+        self.run_for(copying_us);
+        let value = self.next_value;
+        self.next_value += 1;
+        let end = self.node(source.id).running.as_mut().and_then(|running| {
+            let same = running.core.is_leader() && running.core.term() == source.term;
+            same.then(|| running.core.propose(Bytes::copy_from_slice(&value.to_le_bytes())))?
+        });
+        let Some(end) = end else { return false };
+        self.after(source.id);
+        let ended = move |cluster: &Self| {
+            let leader = cluster.nodes[source.id as usize - 1].leads(cluster.now_us);
+            leader.is_some_and(|leader| leader.term == source.term && leader.committed >= end.0)
+        };
+        if !self.run_until(within_us, ended) {
+            return false;
+        }
+        self.node(id).copy_from(&source, checkpoint);
+        true
+    }
+
     pub(crate) fn heal(&mut self) {
         self.net.heal();
         self.net.weather = Weather::FAIR;

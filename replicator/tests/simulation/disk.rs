@@ -114,6 +114,16 @@ impl SimDisk {
     }
 }
 
+impl SimDisk {
+    /// A store that was copied: its log begins with what the source's had.
+    pub(crate) fn copied(hard_state: HardState, entries: &[LogEntry]) -> Self {
+        let disk = Self::default();
+        disk.stable.borrow_mut().write(None, entries);
+        disk.stable.borrow_mut().write(Some(hard_state), &[]);
+        disk
+    }
+}
+
 pub(crate) struct Reader(Rc<RefCell<Stable>>);
 
 impl OldEntries for Reader {

@@ -59,6 +59,7 @@ simulate! {
     one_failure_at_a_time, 60, known: [];
     a_forgetful_standby_and_then_the_active_one, 60, known: [];
     a_standby_that_lost_its_synced_tail, 60, known: [];
+    a_new_disk, 25, known: [];
     one_node_gone_for_good, 30, known: [];
     all_three_lose_power, 30, known: [];
     only_two_come_back, 20, known: [];

@@ -4,8 +4,8 @@ use crate::cluster::Timers;
 use crate::disk::{SimDisk, append};
 use crate::random::Random;
 use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
-use holdfast_storage::log::LogEntry;
-use holdfast_storage::types::LogIndex;
+use holdfast_storage::log::{HardState, LogEntry};
+use holdfast_storage::types::{LogIndex, Term};
 
 /// Reads its own time, at its own rate.
 pub(crate) struct Clock {
@@ -40,6 +40,14 @@ pub(crate) struct Waiting {
     pub(crate) term: u64,
     pub(crate) index: u64,
     pub(crate) received: bool,
+}
+
+/// What a copy takes from the node that leads.
+pub(crate) struct Copied {
+    pub(crate) id: u64,
+    pub(crate) term: u64,
+    pub(crate) committed: u64,
+    pub(crate) log: Vec<LogEntry>,
 }
 
 /// What lives only as long as the daemon does.
@@ -143,6 +151,24 @@ impl Node {
         self.applied = self.applied.min(last);
     }
 
+    /// The disk is gone, and another one is empty. Not to be started before `copy_from`.
+    pub(crate) fn lose_disk(&mut self) {
+        assert!(self.running.is_none());
+        self.disk = SimDisk::default();
+        (self.applied, self.clean) = (0, false);
+    }
+
+    /// What a copy leaves: the leader's log up to `checkpoint`, its term, and the vote for it.
+    pub(crate) fn copy_from(&mut self, leader: &Copied, checkpoint: u64) {
+        let state = HardState {
+            term: Term(leader.term),
+            vote: leader.id,
+            commit: LogIndex(checkpoint),
+        };
+        self.disk = SimDisk::copied(state, &leader.log[..checkpoint as usize]);
+        (self.applied, self.clean) = (checkpoint, false);
+    }
+
     /// Syncs all, then leaves the mark.
     pub(crate) fn stop(&mut self) {
         self.running = None;
@@ -160,6 +186,17 @@ impl Node {
             Some(running) => has(&running.log),
             None => has(&self.disk.entries()),
         }
+    }
+
+    /// As it is now, if it leads and its lease runs.
+    pub(crate) fn leads(&self, now_us: u64) -> Option<Copied> {
+        let running = self.running.as_ref().filter(|_| self.has_lease(now_us))?;
+        Some(Copied {
+            id: self.id,
+            term: running.core.term(),
+            committed: running.core.committed(),
+            log: running.log.clone(),
+        })
     }
 
     pub(crate) fn has_lease(&self, now_us: u64) -> bool {

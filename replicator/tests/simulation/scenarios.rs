@@ -164,6 +164,57 @@ pub(crate) fn a_standby_that_lost_its_synced_tail(seed: u64) {
     );
 }
 
+/// A node comes back with a new disk and a copy, under its old number; and before it has caught up another one fails, or a
+/// link. What was committed is never outvoted, nor what one of the others still has.
+pub(crate) fn a_new_disk(seed: u64) {
+    let mut cluster = Cluster::new(seed, calm);
+    for _ in 0..6 {
+        let patience = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
+        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
+        let struck = cluster.random.between(1, 4);
+        // Sometimes only two hold the newest entries, and one of them is struck.
+        let late = [struck % 3 + 1, (struck + 1) % 3 + 1][cluster.random.between(0, 2) as usize];
+        match cluster.random.between(0, 3) {
+            0 => faults::cut_off(&mut cluster, late),
+            1 => cluster.hold_syncs(late, 4 * SECOND),
+            _ => {}
+        }
+        let us = cluster.random.between(1000, SECOND);
+        cluster.run_for(us);
+        cluster.lose_disk(struck);
+        cluster.heal();
+        while !cluster.copy_to(struck, patience) {}
+        // Its copy is whole, and the worst comes before it has the rest.
+        let other = 6 - struck - late;
+        match cluster.random.between(0, 6) {
+            0 => cluster.crash(other),
+            // What the late one hasn't synced is gone, and the one that has all is silent.
+            5 => {
+                cluster.crash(late);
+                faults::cut_off(&mut cluster, other);
+                cluster.start(late);
+            }
+            1 => faults::cut_off(&mut cluster, other),
+            2 => cluster.hold_syncs(struck, SECOND),
+            3 => cluster.transfer(),
+            _ => {}
+        }
+        cluster.start(struck);
+        let us = cluster.random.between(1000, 20 * SECOND);
+        cluster.run_for(us);
+        if cluster.random.chance(300) {
+            cluster.crash(struck);
+        }
+        everything_back(&mut cluster);
+    }
+    let within = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
+    must_serve(&mut cluster, within);
+    assert!(
+        cluster.run_until(5 * SECOND, Cluster::is_recovered),
+        "the node with the new disk stays behind, or forgetful"
+    );
+}
+
 pub(crate) fn one_node_gone_for_good(seed: u64) {
     let mut cluster = Cluster::new(seed, Weather::drawn);
     let gone = cluster.random.between(1, 4);

@@ -50,7 +50,11 @@ impl<D: Disk, M: Meta> Target<D, M> {
         let applied = Bytes::copy_from_slice(&joint.checkpoint.0.to_le_bytes());
         self.meta
             .write(vec![Change::Put(Bytes::from_static(apply::APPLIED), applied)])?;
-        self.data.sync()?;
+        // All of it, not only what this process knows to have changed: the one before may have been killed after writing, and
+        // what it wrote was taken for there.
+        self.disk
+            .sync_all()
+            .map_err(StoreError::disk("syncing", "the store's file system"))?;
         self.meta.flush()?;
         let state = joint.hard_state(self.voted);
         Log::begin_after(

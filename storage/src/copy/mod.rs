@@ -26,7 +26,10 @@ pub use source::{Blocks, Source};
 pub use target::{Counts, Target, Wanted};
 
 use crate::error::StoreError;
+use crate::key;
 use crate::meta::Meta;
+use crate::record::Inode;
+use crate::types::Ino;
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -47,6 +50,19 @@ pub struct Piece {
     pub hash: [u8; 32],
 }
 
+/// When the file system was made, in nanoseconds since 1970: the same in all replicas that hold the same one, however much of
+/// its log they have. 0: nothing was ever applied here.
+pub fn history(meta: &impl Meta) -> Result<u64, StoreError> {
+    let Some(root) = meta.get(&key::inode(Ino::ROOT))? else {
+        return Ok(0);
+    };
+    let born = Inode::decode(&root)?.btime;
+    let nanos = (born.secs as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(born.nanos.into());
+    Ok(nanos.max(1))
+}
+
 pub(crate) fn hash_pair(hash: &mut blake3::Hasher, key: &[u8], value: &[u8]) {
     for bytes in [key, value] {
         hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -55,7 +71,7 @@ pub(crate) fn hash_pair(hash: &mut blake3::Hasher, key: &[u8], value: &[u8]) {
 }
 
 /// Whether a key is part of what replicas have in common, or follows from it.
-fn is_copied(key: &[u8]) -> bool {
+pub fn is_copied(key: &[u8]) -> bool {
     key.first() != Some(&b'z')
 }
 

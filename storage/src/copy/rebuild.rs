@@ -5,7 +5,6 @@ use crate::data::{self, DataFiles};
 use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
-use crate::key;
 use crate::meta::{Change, Meta};
 use crate::types::{BLOCK, Ino};
 use bytes::Bytes;
@@ -42,21 +41,30 @@ fn of_file(file: &impl DiskFile, ino: Ino, meta: &impl Meta) -> Result<(), Faile
     // Over holes in one step: a sparse file may be far larger than any disk.
     while let Some(data) = file.next_data(at).map_err(Failed::Reading)? {
         let group = data / GROUP_BYTES;
-        let got = file
-            .read_at(&mut buffer, group * GROUP_BYTES)
-            .map_err(Failed::Reading)?;
-        buffer[got..].fill(0);
-        let mut sums = Group::empty();
-        for (sum, block) in sums.0.iter_mut().zip(buffer.chunks_exact(BLOCK as usize)) {
-            if block.iter().any(|byte| *byte != 0) {
-                *sum = sums::of(block);
-            }
-        }
-        if let Some(value) = sums.encode() {
-            meta.write(vec![Change::Put(key::sums(ino, group), value)])
-                .map_err(Failed::Writing)?;
-        }
+        let sums = of_group(file, group * GROUP_BYTES, &mut buffer);
+        meta.write(vec![sums.change(ino, group)]).map_err(Failed::Writing)?;
         at = (group + 1) * GROUP_BYTES;
     }
     Ok(())
+}
+
+/// A block that can't be read differs from whatever the source has.
+fn of_group(file: &impl DiskFile, offset: u64, buffer: &mut [u8]) -> Group {
+    let whole = file.read_at(buffer, offset).map(|got| buffer[got..].fill(0)).is_ok();
+    let mut sums = Group::empty();
+    for ((sum, block), at) in sums.0.iter_mut().zip(buffer.chunks_exact_mut(BLOCK as usize)).zip(0..) {
+        if !whole {
+            match file.read_at(block, offset + at * BLOCK) {
+                Ok(got) => block[got..].fill(0),
+                Err(_) => {
+                    *sum = sums::DAMAGED;
+                    continue;
+                }
+            }
+        }
+        if block.iter().any(|byte| *byte != 0) {
+            *sum = sums::of(block);
+        }
+    }
+    sums
 }

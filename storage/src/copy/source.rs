@@ -1,6 +1,6 @@
 //! The side that has the data. Everything here only reads, beside all that the replica does.
 
-use super::{PIECE_BYTES, PIECE_KEYS, Piece, hash_pair, walk};
+use super::{PIECE_BYTES, PIECE_KEYS, Piece, hash_pair, history, walk};
 use crate::data::sums::{self, Sum};
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
@@ -41,6 +41,11 @@ impl<D: Disk, M: Meta> Source<D, M> {
     /// `new`, with pieces of at most so many keys.
     pub fn with_pieces_of(store: Arc<Store<D, M>>, piece_keys: usize) -> Self {
         Self { store, piece_keys }
+    }
+
+    /// As `copy::history`.
+    pub fn history(&self) -> Result<u64, StoreError> {
+        history(&self.store.meta)
     }
 
     /// About how many keys are to be compared.
@@ -110,9 +115,21 @@ impl<D: Disk, M: Meta> Source<D, M> {
             if wrong.is_empty() {
                 return Ok(pack(ino, range.start, sums, &buffer));
             }
+            // Only what nothing is pending over is what it is to be.
+            let pending = !self
+                .store
+                .overlay
+                .pieces(ino, range.start * BLOCK, range.end * BLOCK)
+                .is_empty();
             if look < LOOKS {
                 self.store.wait_for_batch_after(applied);
                 continue;
+            }
+            if pending {
+                return Err(StoreError::InFlux {
+                    ino,
+                    offset: (range.start + wrong[0] as u64) * BLOCK,
+                });
             }
             for at in wrong {
                 tracing::error!(%ino, offset = (range.start + at as u64) * BLOCK, "a block on disk doesn't fit its checksum; a copy of this store gets it as damaged");

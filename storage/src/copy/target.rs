@@ -3,7 +3,7 @@
 
 use super::mark::{self, Voted};
 use super::source::{Blocks, has_bytes};
-use super::{BLOCKS_MAX, PIECE_KEYS, Piece, hash_pair, rebuild, walk};
+use super::{BLOCKS_MAX, PIECE_KEYS, Piece, hash_pair, history, rebuild, walk};
 use crate::checkpoint;
 use crate::data::DataFiles;
 use crate::data::sums::{self, GROUP, Group};
@@ -14,14 +14,16 @@ use crate::identity::Identity;
 use crate::key;
 use crate::log::Log;
 use crate::meta::{Change, Meta};
-use crate::record::Inode;
-use crate::types::{BLOCK, Ino};
+use crate::types::{BLOCK, Ino, MAX_FILE};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 /// More changed files than this are synced before it goes on: what waits for `finish` stays bounded.
 const DIRTY_FILES: usize = 4096;
+
+/// Of the largest file.
+const GROUP_MAX: u64 = MAX_FILE / BLOCK / GROUP;
 
 /// Blocks that differ; to be asked for, then `Target::put`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +88,11 @@ impl<D: Disk, M: Meta> Target<D, M> {
         })
     }
 
+    /// As `copy::history`.
+    pub fn history(&self) -> Result<u64, StoreError> {
+        history(&self.meta)
+    }
+
     pub fn space(&self) -> Result<Space, StoreError> {
         let failed = StoreError::disk("asking for the space of", "the store's file system");
         self.disk.space().map_err(failed)
@@ -98,7 +105,7 @@ impl<D: Disk, M: Meta> Target<D, M> {
             hash_pair(&mut hash, key, value);
             ControlFlow::Continue(())
         })?;
-        self.counts.keys += piece.keys;
+        self.counts.keys = self.counts.keys.saturating_add(piece.keys);
         Ok(*hash.finalize().as_bytes() == piece.hash)
     }
 
@@ -144,15 +151,10 @@ impl<D: Disk, M: Meta> Target<D, M> {
         }
         self.counts.changed += 1;
         match (key.first(), key::owner(&key), key::tail_number(&key)) {
-            (Some(b'b'), Some(ino), Some(group)) => self.compare_group(ino, group, &value, old, step),
-            (Some(b'i'), Some(ino), _) => {
-                let inode = Inode::decode(&value)?;
-                if inode.is_file() {
-                    self.data.truncate(ino, inode.size)?;
-                }
-                step.changes.push(Change::Put(key, value));
-                Ok(())
+            (Some(b'b'), Some(ino), Some(group)) if group > GROUP_MAX => {
+                Err(StoreError::Garbled { ino, offset: u64::MAX })
             }
+            (Some(b'b'), Some(ino), Some(group)) => self.compare_group(ino, group, &value, old, step),
             _ => {
                 step.changes.push(Change::Put(key, value));
                 Ok(())
@@ -200,24 +202,26 @@ impl<D: Disk, M: Meta> Target<D, M> {
 
     /// Blocks as the source has them now; they needn't be what its keys said a moment ago.
     pub fn put(&mut self, blocks: &Blocks) -> Result<(), StoreError> {
+        // Before anything is written: afterwards the checksums here would say what isn't there.
+        verify(blocks)?;
         let mut data = blocks.data.chunks_exact(BLOCK as usize);
         let mut changes = Vec::new();
         let mut run: Option<(u64, Vec<u8>)> = None;
         for (sum, block) in blocks.sums.iter().zip(blocks.first..) {
             if has_bytes(*sum) {
-                let bytes = data.next().filter(|bytes| sums::of(bytes) == *sum);
-                let bytes = bytes.ok_or(StoreError::Garbled {
-                    ino: blocks.ino,
-                    offset: block * BLOCK,
-                })?;
+                let bytes = data.next().expect("verified");
                 run.get_or_insert_with(|| (block, Vec::new()))
                     .1
                     .extend_from_slice(bytes);
                 self.counts.bytes += BLOCK;
             } else {
                 self.write(blocks.ino, run.take())?;
-                self.counts.damaged += u64::from(*sum == sums::DAMAGED);
-                self.data.punch(blocks.ino, block * BLOCK, BLOCK)?;
+                if *sum == sums::HOLE {
+                    self.data.punch(blocks.ino, block * BLOCK, BLOCK)?;
+                } else {
+                    // What lies here is left for whoever mends it by hand: it isn't read any more.
+                    self.counts.damaged += 1;
+                }
             }
         }
         self.write(blocks.ino, run)?;
@@ -245,6 +249,19 @@ impl<D: Disk, M: Meta> Target<D, M> {
     pub fn settled(&mut self) {
         self.groups.clear();
     }
+}
+
+fn verify(blocks: &Blocks) -> Result<(), StoreError> {
+    let mut data = blocks.data.chunks_exact(BLOCK as usize);
+    for (sum, block) in blocks.sums.iter().zip(blocks.first..) {
+        if has_bytes(*sum) && data.next().is_none_or(|bytes| sums::of(bytes) != *sum) {
+            return Err(StoreError::Garbled {
+                ino: blocks.ino,
+                offset: block.saturating_mul(BLOCK),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What comes of one piece.

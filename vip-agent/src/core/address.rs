@@ -66,8 +66,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_millis(100);
 /// A kernel answers within milliseconds.
 const ASK_EVERY: Duration = Duration::from_millis(50);
-/// After this one the question before has had its time to be answered.
-const QUESTIONS: u32 = 2;
+/// The first only empties the ear; after the third two have had their time to be answered.
+const QUESTIONS: u32 = 3;
 /// So long another machine's answer stands against adding the address. A kernel looks for what has run out once a second
 /// at most, and has to wait for its own locks; but some networks answer for machines that are gone, and a PBX without an
 /// address helps nobody.
@@ -256,8 +256,11 @@ impl Address {
 
     pub fn duties(&mut self, now: Now, want: Want, duties: &mut Vec<Duty>) {
         let want = if self.late { Want::Drop } else { want };
-        if !matches!(want, Want::Hold | Want::Soon) {
-            self.stop_asking();
+        match want {
+            Want::Hold | Want::Soon => {}
+            // A lease that is short for a moment doesn't begin the waiting anew.
+            Want::Keep | Want::Lapse => (self.unanswered, self.asked_at) = (0, None),
+            Want::Drop => self.stop_asking(),
         }
         match want {
             Want::Hold if self.kernel == Kernel::Held && !self.expired(now.boot) => self.renew(now.boot, duties),

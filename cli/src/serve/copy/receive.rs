@@ -19,9 +19,10 @@ use holdfast_proto::copy::{BeginRequest, Begun, BlocksRequest, EndRequest, KeysR
 use holdfast_replicator::Options;
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use holdfast_replicator::copy::Receiver;
-use holdfast_storage::copy::{Blocks, Joint, Piece, Wanted};
+use holdfast_storage::copy::{self, Blocks, Joint, Piece, Wanted, is_copied};
 use holdfast_storage::error::StoreError;
 use holdfast_storage::types::{Ino, LogIndex, Term};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
@@ -32,9 +33,13 @@ use tonic::transport::Channel;
 
 /// An answer that takes longer counts as none.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const OFFER_WITHIN: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// Blocks asked for at once, at most: what is under way stays bounded.
 const BLOCKS_AT_ONCE: u64 = 64 << 10;
+
+/// No index and no term comes near it.
+const NUMBER_MAX: u64 = 1 << 62;
 
 type Client = CopyClient<Channel>;
 
@@ -73,19 +78,24 @@ pub(in super::super) async fn offered(shared: &Shared) -> bool {
     for peer in shared.offers_of_copies() {
         let node = &shared.config.cluster.nodes[peer as usize - 1];
         if view.peers.get(&peer).is_some_and(|peer| peer.strange) {
-            // This node knows that one with another store: whose data is right isn't for them to decide.
-            tracing::error!(
-                peer = node.name,
-                "it says that this node needs a copy of its store, but has itself another store than before: no copy is made"
-            );
+            // This node knows that one with another store: whose data is right isn't for them to decide. Status says so.
             continue;
         }
         let begun = match channel(&shared.config, node) {
-            Ok(channel) => begin(&mut CopyClient::new(channel), &shared.config, false).await,
+            Ok(channel) => {
+                let mut client = CopyClient::new(channel);
+                // The loop that waits for it also hears SIGTERM, and systemd waits for it.
+                let asked = begin(&mut client, &shared.config, false);
+                tokio::time::timeout(OFFER_WITHIN, asked)
+                    .await
+                    .unwrap_or_else(|_| Err(silent()))
+            }
             Err(error) => Err(Failure::Passing(format!("{error:#}"))),
         };
-        match begun {
-            Ok(_) => return true,
+        let own = copy::history(&shared.handle.store().meta).map_err(Failure::from);
+        let accepted = begun.and_then(|begun| same_history(&begun, own?));
+        match accepted {
+            Ok(()) => return true,
             Err(Failure::Passing(why)) => tracing::info!(peer = node.name, why, "a copy of the store isn't begun"),
             Err(_) => {}
         }
@@ -99,6 +109,17 @@ async fn begin(client: &mut Client, config: &Config, begun: bool) -> Result<Begu
         begun,
     };
     within(client.begin(request)).await
+}
+
+/// The source has the file system that this node has, or this node has none.
+fn same_history(begun: &Begun, own: u64) -> Result<(), Failure> {
+    if begun.history != 0 && (own == 0 || own == begun.history) {
+        return Ok(());
+    }
+    Err(Failure::Passing(format!(
+        "the file system of {} isn't the one that this node has: they were made at different times. Nothing is copied over this node's; see `A new replica` in the runbook",
+        begun.source
+    )))
 }
 
 async fn within<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, Failure> {
@@ -243,6 +264,7 @@ impl Work<'_> {
     fn once(&self, receiver: &mut Receiver) -> Result<Joint, Failure> {
         loop {
             let (mut client, begun) = self.find_source()?;
+            same_history(&begun, receiver.target.history()?)?;
             self.progress.update(|progress| {
                 progress.source.clone_from(&begun.source);
                 (progress.keys, progress.keys_total) = (0, begun.keys);
@@ -253,6 +275,12 @@ impl Work<'_> {
             let request = EndRequest { session: begun.session };
             let ended = self.runtime.block_on(within(client.end(request)))?;
             if !ended.again {
+                let sound = [ended.checkpoint, ended.joined, ended.term]
+                    .iter()
+                    .all(|number| *number < NUMBER_MAX);
+                if !sound || ended.checkpoint > ended.joined {
+                    return Err(bad_answer());
+                }
                 return Ok(Joint {
                     checkpoint: LogIndex(ended.checkpoint),
                     checkpoint_term: Term(ended.checkpoint_term),
@@ -299,7 +327,8 @@ impl Work<'_> {
             if !receiver.target.has(&piece)? {
                 self.mend(receiver, client, session, &piece)?;
             }
-            self.progress.update(|progress| progress.keys += piece.keys);
+            self.progress
+                .update(|progress| progress.keys = progress.keys.saturating_add(piece.keys));
         }
         // A stream that ends early would leave the rest as it was.
         if at_end { Ok(()) } else { Err(bad_answer()) }
@@ -324,7 +353,7 @@ impl Work<'_> {
             let ordered = pairs.windows(2).all(|two| two[0].0 < two[1].0);
             let inside = pairs
                 .iter()
-                .all(|(key, _)| *key >= begin && (to.is_empty() || key < to));
+                .all(|(key, _)| *key >= begin && (to.is_empty() || key < to) && is_copied(key));
             if !ordered || !inside {
                 return Err(bad_answer());
             }
@@ -368,16 +397,15 @@ impl Work<'_> {
                     end: next.blocks.end,
                 });
             }
-            let mut missing = blocks;
+            let mut missing = Missing(ranges.iter().map(|range| (range.ino, range.first..range.end)).collect());
             let request = BlocksRequest { session, ranges };
             let mut answers = self.runtime.block_on(within(client.blocks(request)))?;
             while let Some(answer) = self.runtime.block_on(next(&mut answers))? {
                 self.go_on()?;
                 let (sums, rest) = answer.sums.as_chunks::<16>();
-                if !rest.is_empty() || sums.is_empty() || sums.len() as u64 > missing {
+                if !rest.is_empty() || !missing.take(answer.ino, answer.first, sums.len() as u64) {
                     return Err(bad_answer());
                 }
-                missing -= sums.len() as u64;
                 receiver.target.put(&Blocks {
                     ino: Ino(answer.ino),
                     first: answer.first,
@@ -387,11 +415,31 @@ impl Work<'_> {
                 self.progress
                     .update(|progress| progress.bytes = receiver.target.counts.bytes);
             }
-            if missing > 0 {
+            if !missing.0.is_empty() {
                 return Err(bad_answer());
             }
         }
         Ok(())
+    }
+}
+
+/// Blocks that were asked for and haven't come, in the order in which they come.
+struct Missing(VecDeque<(u64, std::ops::Range<u64>)>);
+
+impl Missing {
+    /// False: that isn't what comes next.
+    fn take(&mut self, ino: u64, first: u64, count: u64) -> bool {
+        let Some((of, next)) = self.0.front_mut() else {
+            return false;
+        };
+        if *of != ino || next.start != first || count == 0 || count > next.end - next.start {
+            return false;
+        }
+        next.start += count;
+        if next.is_empty() {
+            self.0.pop_front();
+        }
+        true
     }
 }
 

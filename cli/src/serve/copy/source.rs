@@ -13,7 +13,7 @@ use holdfast_storage::copy::{BLOCKS_MAX, Blocks, Source};
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::meta::rocks::Rocks;
-use holdfast_storage::types::Ino;
+use holdfast_storage::types::{BLOCK, Ino, MAX_FILE};
 use rand::RngExt as _;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,6 +113,9 @@ impl CopyService {
 }
 
 fn failed(error: &StoreError) -> Status {
+    if let StoreError::InFlux { .. } = error {
+        return Status::unavailable(error.to_string());
+    }
     Status::data_loss(format!("the source can't read its own store: {}", chain(error)))
 }
 
@@ -204,7 +207,10 @@ impl Copy for CopyService {
             .begin_copy(node, request.get_ref().begun)
             .map_err(Status::failed_precondition)?;
         let source = Arc::new(Source::new(self.shared.handle.store().clone()));
-        let keys = source.count().map_err(|error| failed(&error))?;
+        let (keys, history) = source
+            .count()
+            .and_then(|keys| Ok((keys, source.history()?)))
+            .map_err(|error| failed(&error))?;
         let number = rand::rng().random();
         tracing::info!(to = name, checkpoint = %basis.checkpoint, keys, "a copy of this store begins");
         let session = Session {
@@ -220,6 +226,7 @@ impl Copy for CopyService {
             source: self.shared.node().name.clone(),
             keys,
             checkpoint: basis.checkpoint.0,
+            history,
         }))
     }
 
@@ -246,8 +253,11 @@ impl Copy for CopyService {
         let session = self.session(&request, request.get_ref().session)?;
         let source = session.source.clone();
         let ranges = request.into_inner().ranges;
-        if ranges.len() > RANGES_MAX {
-            return Err(Status::invalid_argument("too many ranges at once"));
+        let fits = |range: &Range| range.first < range.end && range.end <= MAX_FILE / BLOCK + 1;
+        if ranges.len() > RANGES_MAX || !ranges.iter().all(fits) {
+            return Err(Status::invalid_argument(
+                "too many ranges at once, or some that no file can have",
+            ));
         }
         Ok(Response::new(
             self.answer(&session, move |to| blocks(&source, ranges, to)),
