@@ -135,7 +135,7 @@ impl<'a> Faults<'a> {
         for act in acts {
             match act {
                 Act::Kill(node) | Act::NewDisk(node) | Act::KillDaemon(node, _) => {
-                    self.lab.node(node).start().map(drop)?
+                    self.lab.node(node).start().map(drop)?;
                 }
                 Act::PauseDaemon(node, daemon) => {
                     // It may have ended itself meanwhile, or its watchdog has.
