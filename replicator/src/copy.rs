@@ -181,7 +181,11 @@ impl Handle {
 impl View {
     /// A peer can't come back by itself: the log doesn't reach back to it, or its store isn't the one that it had.
     pub fn needs_copy(&self, node: u64) -> bool {
-        self.left_behind.contains(&node) || self.peers.get(&node).is_some_and(|peer| peer.strange)
+        self.left_behind.contains(&node)
+            || self
+                .peers
+                .get(&node)
+                .is_some_and(|peer| peer.strange && !peer.other_history)
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Core<O: OldEntries> {
     pub suspended: bool,
     /// A peer's store has a file system in it.
     pub data_elsewhere: bool,
+    /// Of this node's file system (`copy::history`); 0: none yet.
+    pub history: u64,
     pub applied: u64,
     /// When a leader was last heard, or this node last led.
     pub leader_heard_ms: u64,
@@ -199,6 +201,7 @@ impl<O: OldEntries> Core<O> {
             store_free: 0,
             suspended: false,
             data_elsewhere: false,
+            history: 0,
             applied: start.checkpoint.0,
             leader_heard_ms: now_ms,
             campaign_ms: 0,

@@ -78,6 +78,11 @@ impl Pins {
         fits
     }
 
+    /// Whatever its store's id: it holds another file system.
+    pub(crate) fn set_strange(&mut self, peer: u64) {
+        self.strange.insert(peer);
+    }
+
     pub(crate) fn is_strange(&self, peer: u64) -> bool {
         self.strange.contains(&peer)
     }

@@ -214,6 +214,7 @@ impl Task {
             let known = copy::history(&self.store.meta).unwrap_or(0);
             self.history.store(known, Ordering::Relaxed);
         }
+        self.core.history = self.history.load(Ordering::Relaxed);
         // So often that what is sequenced between two looks is far less than the reserve.
         self.look_at_space();
         self.look_at_disk(now);
@@ -306,7 +307,7 @@ impl Task {
         let now = boottime_ms();
         match event {
             NetEvent::Message { from, message } => {
-                if self.state.out || self.pins.is_strange(from) {
+                if self.state.out || self.has_another_history(from, &message) || self.pins.is_strange(from) {
                     return;
                 }
                 match message {
@@ -350,6 +351,24 @@ impl Task {
                 self.state.peers.entry(peer).or_default().strange = self.pins.is_strange(peer);
             }
         }
+    }
+
+    /// Two clusters were made of one configuration. A greeting finds that out, but it may have come before there was a file system.
+    fn has_another_history(&mut self, from: u64, message: &PeerMessage) -> bool {
+        let PeerMessage::State(state) = message else {
+            return false;
+        };
+        let own = self.core.history;
+        let other = own != 0 && state.history != 0 && state.history != own;
+        if other && !std::mem::replace(&mut self.state.peers.entry(from).or_default().other_history, true) {
+            self.pins.set_strange(from);
+            self.state.peers.entry(from).or_default().strange = true;
+            tracing::error!(
+                peer = self.name(from),
+                "its file system isn't the one that this node has: they were made at different times. What it says is ignored; see `A new replica` in the runbook"
+            );
+        }
+        other
     }
 
     fn command(&mut self, command: Command) {

@@ -55,6 +55,8 @@ pub struct PeerView {
     pub forgetful: bool,
     /// Its store isn't the one that it had before.
     pub strange: bool,
+    /// It holds another file system than this node.
+    pub other_history: bool,
 }
 
 /// Moments of this node's last promotion, CLOCK_BOOTTIME in ms; 0: not yet.

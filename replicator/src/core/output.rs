@@ -158,6 +158,7 @@ impl<O: OldEntries> Core<O> {
             applied: self.applied,
             lag_bytes: 0,
             suspended: self.suspended,
+            history: self.history,
         };
         let (sent, at) = &self.state_sent;
         // What elections depend on goes out at once, the rest with the next regular state.
