@@ -111,6 +111,10 @@ impl<D: Disk, M: Meta> Target<D, M> {
 
     /// Makes the keys from `from` on and before `to` (empty: to the end) what the source has. Which blocks that needs.
     pub fn take(&mut self, from: &[u8], to: &[u8], pairs: Vec<(Bytes, Bytes)>) -> Result<Vec<Wanted>, StoreError> {
+        // Before anything is changed, as in `put`.
+        if let Some(ino) = pairs.iter().find_map(|(key, _)| beyond_all_files(key)) {
+            return Err(StoreError::Garbled { ino, offset: u64::MAX });
+        }
         let mut theirs = pairs.into_iter().peekable();
         let mut step = Step::default();
         let mut at = Some(Bytes::copy_from_slice(from));
@@ -151,9 +155,6 @@ impl<D: Disk, M: Meta> Target<D, M> {
         }
         self.counts.changed += 1;
         match (key.first(), key::owner(&key), key::tail_number(&key)) {
-            (Some(b'b'), Some(ino), Some(group)) if group > GROUP_MAX => {
-                Err(StoreError::Garbled { ino, offset: u64::MAX })
-            }
             (Some(b'b'), Some(ino), Some(group)) => self.compare_group(ino, group, &value, old, step),
             _ => {
                 step.changes.push(Change::Put(key, value));
@@ -249,6 +250,12 @@ impl<D: Disk, M: Meta> Target<D, M> {
     pub fn settled(&mut self) {
         self.groups.clear();
     }
+}
+
+/// The inode of a group of checksums that no file is large enough for.
+fn beyond_all_files(key: &[u8]) -> Option<Ino> {
+    let group = key::tail_number(key).filter(|_| key.first() == Some(&b'b'))?;
+    key::owner(key).filter(|_| group > GROUP_MAX)
 }
 
 fn verify(blocks: &Blocks) -> Result<(), StoreError> {
