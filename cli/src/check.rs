@@ -24,6 +24,9 @@ pub struct Check {
     /// Stop after so many ranges of keys and blocks
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     max_ranges: u64,
+    /// Put right what two nodes have alike and the third otherwise, while they are in use
+    #[arg(long)]
+    repair: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -39,7 +42,7 @@ enum Outcome {
 
 impl Outcome {
     fn of(verdict: &CheckVerdict, differences: &[CheckDifference]) -> Self {
-        if verdict.differences > 0 || !differences.is_empty() {
+        if verdict.differences > verdict.mended || (verdict.differences == 0 && !differences.is_empty()) {
             Self::Different
         } else if !verdict.not_checked.is_empty() {
             Self::Incomplete
@@ -74,6 +77,8 @@ impl Check {
             let mut client = daemon.client();
             let request = CheckRequest {
                 max_ranges: self.max_ranges,
+                repair: self.repair,
+                quick: false,
             };
             let mut events = daemon.answer(EVENT_WITHIN, client.check(request)).await?;
             let mut differences = Vec::new();
@@ -133,11 +138,15 @@ fn difference_lines(difference: &CheckDifference) -> String {
         "" => "no two nodes agree".to_owned(),
         odd => format!("{odd} is the odd one out"),
     };
-    format!(
+    let mut line = format!(
         "differs: {}{path}: {odd} [{}]\n",
         difference.what,
         difference.groups.join(" | ")
-    )
+    );
+    if !difference.mended.is_empty() {
+        line += &format!("  {}\n", difference.mended);
+    }
+    line
 }
 
 fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
@@ -148,11 +157,19 @@ fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
         verdict.at_index
     );
     let mut text = match outcome {
+        Outcome::Same if verdict.mended > 0 => format!(
+            "same now: {} mended in {compared}\n",
+            count(verdict.mended, "difference")
+        ),
         Outcome::Same => format!("same: {compared}\n"),
         Outcome::Different => format!(
-            "different: {} in {compared}\n  Don't switch over to a node that is the odd one out. Stop it, keep its \
-             store, and see `A new replica` in the runbook.\n",
-            count(verdict.differences, "difference")
+            "different: {} in {compared}{}\n  Don't switch over to a node that is the odd one out before it is mended: \
+             `holdfast check --repair`, and see `A difference` in the runbook.\n",
+            count(verdict.differences, "difference"),
+            match verdict.mended {
+                0 => String::new(),
+                mended => format!("; {mended} of them mended"),
+            }
         ),
         Outcome::Incomplete => format!("incomplete: no difference found in {compared}\n"),
     };
@@ -173,6 +190,7 @@ fn verdict_json(outcome: Outcome, verdict: &CheckVerdict, differences: &[CheckDi
                 "what": difference.what,
                 "path": (!difference.path.is_empty()).then_some(&difference.path),
                 "groups": difference.groups,
+                "mended": (!difference.mended.is_empty()).then_some(&difference.mended),
                 "odd_one_out": (!difference.odd_one_out.is_empty()).then_some(&difference.odd_one_out),
             })
         })
@@ -184,6 +202,7 @@ fn verdict_json(outcome: Outcome, verdict: &CheckVerdict, differences: &[CheckDi
         "bytes": verdict.bytes,
         "keys": verdict.keys,
         "difference_count": verdict.differences,
+        "mended_count": verdict.mended,
         "differences": list,
         "not_checked": verdict.not_checked,
     })
@@ -202,6 +221,7 @@ mod tests {
             at_index: 42,
             bytes: 1 << 30,
             keys: 7,
+            mended: 0,
         }
     }
 
@@ -221,6 +241,7 @@ mod tests {
             path: "pbx/a.wav".into(),
             groups: vec!["n1+n3".into(), "n2".into()],
             odd_one_out: "n2".into(),
+            mended: String::new(),
         };
         let line = difference_lines(&difference);
         for part in ["inode 17", "pbx/a.wav", "n2 is the odd one out", "n1+n3 | n2"] {

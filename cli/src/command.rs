@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{check, classes, export, import, init, serve, status, switchover, validate};
+use crate::{check, classes, export, import, init, scrub, serve, status, switchover, validate};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -25,6 +25,10 @@ pub enum Command {
     ///
     /// Exit code: 0 all the same, 1 they differ, 2 could not check all of them.
     Check(check::Check),
+    /// Read all that this node has stored and mend what has rotted; done by itself once a day, slower
+    ///
+    /// Exit code: 0 all is sound now, 1 something is damaged still, 2 it could not be read.
+    Scrub(scrub::Scrub),
     /// Show what changes and closing wait for in which directory, and change it
     Classes(classes::Classes),
     /// Move the active role to another node, in order
@@ -60,6 +64,7 @@ impl Command {
             Self::Serve { config } => serve::run(holdfast_config::load(&config)?)?,
             Self::Status(status) => return Ok(status.run()?),
             Self::Check(check) => return Ok(check.run()?),
+            Self::Scrub(scrub) => return Ok(scrub.run()?),
             Self::Classes(classes) => classes.run()?,
             Self::Import(import) => return import.run(),
             Self::Switchover(switchover) => switchover.run()?,
@@ -70,10 +75,10 @@ impl Command {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// For `status` and `check`, 1 is an answer: not to have got one is 2.
+    /// For `status`, `check` and `scrub`, 1 is an answer: not to have got one is 2.
     pub fn failure_code(&self) -> u8 {
         match self {
-            Self::Status(_) | Self::Check(_) => 2,
+            Self::Status(_) | Self::Check(_) | Self::Scrub(_) => 2,
             _ => 1,
         }
     }

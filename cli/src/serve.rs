@@ -10,6 +10,7 @@ mod mounts;
 mod notices;
 mod notify;
 mod peers;
+mod repair;
 mod shared;
 mod status;
 
@@ -21,9 +22,11 @@ use holdfast_config::Config;
 use holdfast_proto::control::agent_server::AgentServer;
 use holdfast_proto::control::control_server::ControlServer;
 use holdfast_proto::copy::copy_server::CopyServer;
+use holdfast_proto::repair::repair_server::RepairServer;
 use holdfast_replicator::copy::Receiver;
 use holdfast_replicator::{Options, Replica, clock};
 use holdfast_storage::RealStore;
+use repair::{Healer, RepairService};
 use shared::Shared;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -131,14 +134,22 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let peers = Arc::new(peers::Peers::open(&shared.config)?);
+    let healer = Arc::new(Healer::new(shared.clone(), peers.clone()));
     let control = ControlServer::new(ControlService {
         shared: shared.clone(),
         peers: peers.clone(),
+        healer: healer.clone(),
     });
     let local = Routes::new(control.clone()).add_service(AgentServer::new(AgentService(shared.clone())));
-    let remote = Routes::new(control).add_service(CopyServer::new(CopyService::new(shared.clone())));
+    let remote = Routes::new(control)
+        .add_service(CopyServer::new(CopyService::new(shared.clone())))
+        .add_service(RepairServer::new(RepairService(healer.clone())));
     let servers = listen::start(&shared.config, local, remote).await?;
     peers.watch(&shared);
+    let healing = [
+        tokio::spawn(repair::follow_reads(healer.clone())),
+        tokio::spawn(repair::follow_scrub(healer)),
+    ];
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");
     let mut watchdog = tokio::time::interval(std::time::Duration::from_secs(1));
@@ -171,6 +182,7 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
         }
     }
     mounts.abort();
+    healing.iter().for_each(tokio::task::JoinHandle::abort);
     shared.end_mount().await;
     servers.stop();
     Ok(ended)

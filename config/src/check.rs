@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::document::Document;
 use crate::error::ConfigError;
-use crate::{Cluster, Config, Node, Tls, classes, defaults, network, paths, raw, timers, units, vip, watchdog};
+use crate::{Cluster, Config, Node, Scrub, Tls, classes, defaults, network, paths, raw, timers, units, vip, watchdog};
 
 pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
     let raw = document.parse()?;
@@ -30,6 +30,7 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
     let store = paths::store(document, raw.store)?;
     let timers = timers::check(document, &raw.timers)?;
     let mount = paths::mount(document, raw.mount, &timers)?;
+    let scrub = scrub(document, &raw.scrub)?;
     let classes = classes::check(document, raw.classes)?;
     let vip = raw
         .vip
@@ -45,6 +46,7 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
         tls,
         store,
         mount,
+        scrub,
         classes,
         timers,
         vip,
@@ -54,6 +56,17 @@ pub(crate) fn config(document: &Document) -> Result<Config, ConfigError> {
     };
     paths::apart(document, &config)?;
     Ok(config)
+}
+
+fn scrub(document: &Document, raw: &raw::Scrub) -> Result<Scrub, ConfigError> {
+    let default = Scrub::default();
+    let number = |key, unit| Number { document, key, unit };
+    let every_h = number("scrub.every_h", " hours").within(raw.every_h, default.every.as_secs() / 3600, 1..=720)?;
+    let mib_s = number("scrub.mib_s", " MiB a second").within(raw.mib_s, default.rate / defaults::MIB, 1..=10_000)?;
+    Ok(Scrub {
+        every: Duration::from_secs(every_h * 3600),
+        rate: mib_s * defaults::MIB,
+    })
 }
 
 fn version(document: &Document, version: Option<u64>) -> Result<(), ConfigError> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{ClassRule, Mount, Node, Store, Timers, Unit, UnitControl, Vip, Watchdog};
+use crate::{ClassRule, Mount, Node, Scrub, Store, Timers, Unit, UnitControl, Vip, Watchdog};
 
 /// Where the daemon and the operator's commands look for the configuration.
 pub const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
@@ -33,6 +33,15 @@ impl Default for Store {
         Self {
             path: PathBuf::from("/var/lib/holdfast"),
             log_bytes: 1024 * MIB,
+        }
+    }
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(24 * 3600),
+            rate: 32 * MIB,
         }
     }
 }

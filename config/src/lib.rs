@@ -57,6 +57,7 @@ pub struct Config {
     pub tls: Tls,
     pub store: Store,
     pub mount: Mount,
+    pub scrub: Scrub,
     /// Directories that get a class when they are made, in the order of their paths.
     pub classes: Vec<ClassRule>,
     pub timers: Timers,
@@ -117,6 +118,15 @@ pub struct Mount {
     pub path: PathBuf,
     /// Every request ends by then, with EIO if its outcome isn't known.
     pub request_deadline: Duration,
+}
+
+/// How everything that is stored is read from time to time, to find what has rotted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrub {
+    /// From the beginning of one to that of the next.
+    pub every: Duration,
+    /// Bytes read in a second, at most.
+    pub rate: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,6 +18,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) mount: Mount,
     #[serde(default)]
+    pub(crate) scrub: Scrub,
+    #[serde(default)]
     pub(crate) classes: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) timers: Timers,
@@ -65,6 +67,13 @@ pub(crate) struct Store {
 pub(crate) struct Mount {
     pub(crate) path: Option<String>,
     pub(crate) request_deadline_ms: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scrub {
+    pub(crate) every_h: Option<u64>,
+    pub(crate) mib_s: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::check::to_ms;
 use crate::defaults::MIB;
-use crate::{ClassRule, Cluster, Config, Health, Timers, Tls, Unit, UnitControl, Vip, Watchdog};
+use crate::{ClassRule, Cluster, Config, Health, Scrub, Timers, Tls, Unit, UnitControl, Vip, Watchdog};
 
 /// The text of `config.file`. The TLS files are named relative to its folder where they lie in it.
 /// Durations are written in whole milliseconds, `vip.valid` in whole seconds, the log in whole MiB.
@@ -18,6 +18,7 @@ pub fn render(config: &Config) -> String {
     cluster(&mut out, &config.cluster);
     tls(&mut out, &config.tls, config.file.parent().unwrap_or(Path::new("/")));
     places(&mut out, config);
+    scrub(&mut out, &config.scrub);
     classes(&mut out, &config.classes);
     timers(&mut out, &config.timers);
     vip(&mut out, config.vip.as_ref());
@@ -113,6 +114,17 @@ fn places(out: &mut String, config: &Config) {
         "# A request that can't be carried out by then fails with EIO. Longer than grace_ms."
     );
     line!(out, "request_deadline_ms = {}", to_ms(config.mount.request_deadline));
+}
+
+fn scrub(out: &mut String, scrub: &Scrub) {
+    line!(out, "");
+    line!(
+        out,
+        "# Everything stored here is read so often, at most so many MiB a second, and what has rotted is mended from a peer."
+    );
+    line!(out, "[scrub]");
+    line!(out, "every_h = {}", scrub.every.as_secs() / 3600);
+    line!(out, "mib_s = {}", scrub.rate / MIB);
 }
 
 fn classes(out: &mut String, classes: &[ClassRule]) {

@@ -28,6 +28,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Fewer than `len` bytes only where the file ends.
     fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes, Failure>;
 
+    /// Calls `then` once what made this read answer `Failure::Rotten` was mended, or can't be now; at the latest after a
+    /// few seconds. Perhaps at once and in this thread, else in one that may block.
+    fn mend(&self, ino: Ino, offset: u64, len: usize, then: Box<dyn FnOnce() + Send>);
+
     fn xattrs(&self, ino: Ino) -> Result<Xattrs, Failure>;
 
     /// Bytes that may still be written, and bytes in all.

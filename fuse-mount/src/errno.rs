@@ -22,7 +22,7 @@ pub(crate) fn of(failure: Failure) -> Errno {
     match failure {
         Failure::Refused(refusal) => of_refusal(refusal),
         Failure::NotActive => NOT_ACTIVE_HERE,
-        Failure::Deadline | Failure::Lost | Failure::Unreadable => Errno::EIO,
+        Failure::Deadline | Failure::Lost | Failure::Unreadable | Failure::Rotten => Errno::EIO,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::backend::Backend;
 use bytes::Bytes;
-use holdfast_replicator::Handle;
 use holdfast_replicator::api::{Done, Failure, Request, Scope};
+use holdfast_replicator::{Handle, Rotten};
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::record::{Child, Inode, Xattrs};
 use holdfast_storage::store::ReadError;
@@ -14,6 +14,8 @@ use tracing::error;
 fn read<T>(replica: &Handle, result: Result<T, ReadError>) -> Result<T, Failure> {
     result.map_err(|error| match error {
         ReadError::Refused(refusal) => Failure::Refused(refusal),
+        // Said by whoever mends it, once.
+        ReadError::Store(StoreError::Rot { .. }) => Failure::Rotten,
         ReadError::Store(error) => unreadable(replica, &error),
     })
 }
@@ -52,6 +54,13 @@ impl Backend for Handle {
 
     fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes, Failure> {
         read(self, self.store().read(ino, offset, len))
+    }
+
+    fn mend(&self, ino: Ino, offset: u64, len: usize, then: Box<dyn FnOnce() + Send>) {
+        let rotten = Rotten { ino, offset, len, then };
+        if let Err(rotten) = self.mend_read(rotten) {
+            (rotten.then)();
+        }
     }
 
     fn xattrs(&self, ino: Ino) -> Result<Xattrs, Failure> {

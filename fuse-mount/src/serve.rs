@@ -344,8 +344,17 @@ impl<B: Backend> Filesystem for Active<B> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let data = self.backend().read(ino(number), offset, size as usize);
-        self.desk.answer(reply, data, |data, reply| reply.data(&data));
+        let (ino, len) = (ino(number), size as usize);
+        let data = self.backend().read(ino, offset, len);
+        if !matches!(data, Err(Failure::Rotten)) {
+            return self.desk.answer(reply, data, |data, reply| reply.data(&data));
+        }
+        let desk = Arc::clone(&self.desk);
+        let again = move || {
+            let data = desk.backend.read(ino, offset, len);
+            desk.answer(reply, data, |data, reply| reply.data(&data));
+        };
+        self.backend().mend(ino, offset, len, Box::new(again));
     }
 
     fn write(

@@ -17,3 +17,9 @@ pub mod copy {
     #![allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
     tonic::include_proto!("holdfast.copy");
 }
+
+/// Mending what is damaged on one node with what the others have (tonic).
+pub mod repair {
+    #![allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
+    tonic::include_proto!("holdfast.repair");
+}

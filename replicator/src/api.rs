@@ -22,6 +22,9 @@ pub enum Failure {
     /// What is stored can't be read back as it was written, or not at all.
     #[error("the local store can't be read")]
     Unreadable,
+    /// What is stored here isn't what was written. A peer may have it.
+    #[error("the local store holds damaged blocks")]
+    Rotten,
 }
 
 pub type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;

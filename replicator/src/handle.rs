@@ -5,6 +5,7 @@ use crate::clock::boottime_ms;
 use crate::copy::Kept;
 use crate::disk_health::DiskHealth;
 use crate::gate::Gate;
+use crate::threads::apply::MendWork;
 use crate::view::Watch;
 use crate::waiting::Answer;
 use holdfast_storage::RealStore;
@@ -13,8 +14,9 @@ use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::effects::CheckPart;
 use holdfast_storage::error::StoreError;
 use holdfast_storage::log::LogReader;
+use holdfast_storage::mend::{self, Mended, State};
 use holdfast_storage::types::{Ino, LogIndex};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
 /// What vip-agent reported, as far as roles depend on it.
@@ -55,8 +57,21 @@ pub(crate) enum Command {
         parts: mpsc::UnboundedSender<(u64, Part)>,
         index: oneshot::Sender<Result<u64, String>>,
     },
+    Mend(MendWork),
     Stop,
 }
+
+/// A read met blocks that don't fit their checksums; it goes on when somebody has tried to mend them.
+pub struct Rotten {
+    pub ino: Ino,
+    pub offset: u64,
+    pub len: usize,
+    /// Called in a thread that may block.
+    pub then: Box<dyn FnOnce() + Send>,
+}
+
+/// Reads that wait for mending.
+const ROTTEN_MAX: usize = 256;
 
 #[derive(Clone)]
 pub struct Handle {
@@ -69,6 +84,7 @@ pub struct Handle {
     pub(crate) health: Arc<DiskHealth>,
     pub(crate) log: LogReader<RealDisk>,
     pub(crate) kept: Arc<Kept>,
+    pub(crate) menders: Arc<OnceLock<mpsc::Sender<Rotten>>>,
 }
 
 impl Handle {
@@ -161,6 +177,45 @@ impl Handle {
         self.send(Command::Check { part, parts, index });
         let index = at.await.unwrap_or_else(|_| Err("the daemon is stopping".into()))?;
         Ok((index, found))
+    }
+
+    /// How blocks stand on the disk, as the apply thread sees them. None: nothing is applied here any more.
+    pub async fn look(&self, blocks: Vec<(Ino, u64)>) -> Option<Vec<State>> {
+        let (answer, looked) = oneshot::channel();
+        self.send(Command::Mend(MendWork::Look(blocks, answer)));
+        looked.await.ok()
+    }
+
+    /// What became of each. None: nothing is applied here any more.
+    pub async fn mend_blocks(&self, blocks: Vec<mend::Block>) -> Option<Vec<Mended>> {
+        let (answer, mended) = oneshot::channel();
+        self.send(Command::Mend(MendWork::Blocks(blocks, answer)));
+        mended.await.ok()
+    }
+
+    /// As `mend_blocks`.
+    pub async fn mend_keys(&self, keys: Vec<mend::Key>) -> Option<Vec<Mended>> {
+        let (answer, mended) = oneshot::channel();
+        self.send(Command::Mend(MendWork::Keys(keys, answer)));
+        mended.await.ok()
+    }
+
+    /// From now on reads that meet rot wait for whoever takes them from this channel.
+    pub fn mend_reads(&self) -> mpsc::Receiver<Rotten> {
+        let (rotten, reads) = mpsc::channel(ROTTEN_MAX);
+        // A second caller would get a channel on which nothing comes; there is none.
+        let _ = self.menders.set(rotten);
+        reads
+    }
+
+    /// Gives it back if nobody mends, or too many wait already.
+    pub fn mend_read(&self, rotten: Rotten) -> Result<(), Rotten> {
+        let Some(menders) = self.menders.get() else {
+            return Err(rotten);
+        };
+        menders.try_send(rotten).map_err(|full| match full {
+            mpsc::error::TrySendError::Full(rotten) | mpsc::error::TrySendError::Closed(rotten) => rotten,
+        })
     }
 
     /// Ends the loop; everything handed in is synced then.

@@ -34,5 +34,5 @@ mod waiting;
 pub mod wire;
 
 pub use gate::Gate;
-pub use handle::{AgentFacts, Handle};
+pub use handle::{AgentFacts, Handle, Rotten};
 pub use start::{Options, Replica};

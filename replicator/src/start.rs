@@ -306,6 +306,7 @@ impl Replica {
             last_before: recovered.last.max(identity.joined),
             log: reader.clone(),
             kept,
+            menders: Arc::default(),
             health: health.clone(),
         };
         let settings = Settings {
@@ -578,7 +579,6 @@ fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex
         failover: None,
         handover: None,
         waiting: 0,
-        rotten_blocks: 0,
         has_room: true,
         room: 0,
     }

@@ -406,6 +406,8 @@ impl Task {
             Command::Check { part, parts, index } => {
                 let _ = index.send(self.begin_check(part, parts));
             }
+            // A halted apply thread has hung up; whoever waits for the answer hears that.
+            Command::Mend(work) => drop(self.channels.apply.send(ApplyWork::Mend(work))),
             Command::Stop => self.state.stopping = true,
         }
     }

@@ -37,7 +37,6 @@ pub struct View {
     pub failover: Option<Failover>,
     pub handover: Option<String>,
     pub waiting: usize,
-    pub rotten_blocks: u64,
     /// Its disk is above its reserve, as far as this is known.
     pub has_room: bool,
     /// Bytes that this node and the better standby can still take before changes are refused.

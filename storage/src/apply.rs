@@ -4,6 +4,7 @@
 //! Nothing is synced here. A crash at any line leaves data files ahead of the metadata; redo from the
 //! published checkpoint writes the same bytes again and ends in the same state.
 
+mod mend;
 mod runs;
 
 use crate::check::{self, Part};
@@ -18,6 +19,7 @@ use crate::overlay::Settled;
 use crate::store::Store;
 use crate::types::{BLOCK, Ino, LogIndex, Term};
 use bytes::{BufMut, Bytes, BytesMut};
+use mend::Touched;
 use runs::{Run, Runs};
 use std::sync::Arc;
 
@@ -44,12 +46,14 @@ pub struct Applier<D: Disk, M: Meta> {
     /// Entries up to here may have been applied before a crash, in part and in any order: their blocks may be
     /// torn until redo has passed them, so an old block that doesn't fit its checksum is no sign of rot.
     redo_until: LogIndex,
+    touched: Touched,
     block: Vec<u8>,
     large: AlignedBuf,
 }
 
 impl<D: Disk, M: Meta> Applier<D, M> {
     pub fn new(store: Arc<Store<D, M>>, redo_until: LogIndex) -> Self {
+        let began = store.applied();
         Self {
             store,
             sums: Working::default(),
@@ -57,6 +61,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             runs: Runs::default(),
             settled: Settled::default(),
             redo_until,
+            touched: Touched::from(began),
             block: vec![0; BLOCK as usize],
             large: AlignedBuf::default(),
         }
@@ -220,6 +225,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         part: &[u8],
     ) -> Result<sums::Sum, StoreError> {
         if !self.load(index, ino, block)? {
+            self.touched.note(ino, block, index);
             return Ok(sums::DAMAGED);
         }
         self.block[inside..inside + part.len()].copy_from_slice(part);
@@ -241,8 +247,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         if index <= self.redo_until || old == sums::of(&self.block) {
             return Ok(true);
         }
-        self.store.count_rotten();
-        tracing::error!(%ino, offset = block * BLOCK, %index, "a block on disk doesn't fit its checksum; reads of it fail until it is mended");
+        self.store.met_rotten(ino, block);
+        tracing::error!(%ino, offset = block * BLOCK, %index, "a block that is overwritten in part doesn't fit its checksum");
         Ok(false)
     }
 

@@ -3,12 +3,16 @@
 
 use crate::apply::is_own;
 use crate::copy::hash_pair;
-use crate::data::{blocks, sums};
+use crate::data::blocks;
+use crate::data::sums::{self, Sum};
 use crate::disk::{Disk, aligned::AlignedBuf};
 use crate::effects::CheckPart;
+use crate::error::StoreError;
 use crate::key;
+use crate::mend;
 use crate::meta::Meta;
 use crate::record::Inode;
+use crate::scrub;
 use crate::store::Store;
 use crate::types::{BLOCK, Ino, LogIndex};
 use bytes::Bytes;
@@ -29,13 +33,28 @@ pub struct Found {
     pub count: u64,
     /// Metadata: where the next part begins; empty after the last key.
     pub next: Bytes,
+    /// Metadata of at most `LISTED` keys: each with the hash of its value.
+    pub keys: Vec<(Bytes, Sum)>,
+    /// Data: of each block what its bytes are, a hole's being zeros; `DAMAGED` if they can't be read, or aren't what was stored.
+    pub sums: Vec<Sum>,
     /// Data: where behind this part there is a block again, `NO_MORE` if nowhere. Holes needn't be walked through.
     pub next_data: u64,
     /// Metadata: inodes with data that have their `i` key in this part, and their sizes.
     pub files: Vec<(Ino, u64)>,
 }
 
+impl Found {
+    pub fn is_damaged(&self) -> bool {
+        self.sums.contains(&sums::DAMAGED)
+    }
+}
+
+/// Parts of so few keys are answered key by key.
+pub const LISTED: u32 = 64;
 pub const NO_MORE: u64 = u64::MAX;
+
+/// Whatever is asked for, no more than this is read in one piece.
+const DATA_MAX: u64 = 16 << 20;
 
 pub(crate) fn part<D: Disk, M: Meta>(store: &Store<D, M>, part: &CheckPart) -> Result<Found, String> {
     match part {
@@ -59,6 +78,9 @@ fn metadata<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], limit: u32) -> R
         }
         found.count += 1;
         hash_pair(&mut hash, key, value);
+        if limit <= LISTED {
+            found.keys.push((Bytes::copy_from_slice(key), mend::hash_of(value)));
+        }
         if key.first() == Some(&b'i')
             && let (Some(ino), Ok(inode)) = (key::owner(key), Inode::decode(&Bytes::copy_from_slice(value)))
             && inode.is_file()
@@ -73,51 +95,30 @@ fn metadata<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], limit: u32) -> R
     Ok(found)
 }
 
-/// Hashes the bytes as a reader would see them, holes as zeros, read from the disk itself; each block must
-/// also fit the checksum that is stored for it.
+/// What the bytes are as a reader would see them, read from the disk itself; each block must also fit the checksum that is
+/// stored for it.
 fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) -> Result<Found, String> {
-    let size = match store
-        .meta
-        .get(&key::inode(ino))
-        .map_err(|error| crate::error::chain(&error))?
-    {
+    let failed = |error: StoreError| crate::error::chain(&error);
+    let size = match store.meta.get(&key::inode(ino)).map_err(failed)? {
         Some(value) => Inode::decode(&value).map_err(|error| error.to_string())?.size,
         None => 0,
     };
-    let end = offset.saturating_add(len).min(size);
+    let end = offset.saturating_add(len.min(DATA_MAX)).min(size);
     let range = blocks(offset, end.saturating_sub(offset));
-    let expected = sums::read(&store.meta, ino, range.clone()).map_err(|error| crate::error::chain(&error))?;
-    let mut hash = blake3::Hasher::new();
-    let next = sums::next(&store.meta, ino, offset.saturating_add(len).div_ceil(BLOCK))
-        .map_err(|error| crate::error::chain(&error))?;
-    let mut found = Found {
+    let mut sums = sums::read(&store.meta, ino, range.clone()).map_err(failed)?;
+    let wrong = scrub::wrong(store, ino, range.start, &sums, &mut AlignedBuf::default()).map_err(failed)?;
+    for sum in sums.iter_mut().filter(|sum| **sum == sums::HOLE) {
+        *sum = sums::of_zeros();
+    }
+    for block in wrong {
+        sums[(block - range.start) as usize] = sums::DAMAGED;
+    }
+    let next = sums::next(&store.meta, ino, offset.saturating_add(len).div_ceil(BLOCK)).map_err(failed)?;
+    Ok(Found {
+        hash: blake3::hash(sums.as_flattened()).as_bytes().to_vec(),
         count: end.saturating_sub(offset),
+        sums,
         next_data: next.map_or(NO_MORE, |block| block * BLOCK),
         ..Found::default()
-    };
-    if expected.iter().any(|sum| *sum != sums::HOLE) {
-        let mut buffer = AlignedBuf::zeroed(((range.end - range.start) * BLOCK) as usize);
-        store
-            .data
-            .read_from_disk(ino, &mut buffer, range.start * BLOCK)
-            .map_err(|error| crate::error::chain(&error))?;
-        for ((block, sum), number) in buffer.chunks_exact(BLOCK as usize).zip(&expected).zip(range) {
-            if *sum == sums::HOLE {
-                hash.update(&[0; BLOCK as usize]);
-            } else if sums::of(block) == *sum {
-                hash.update(block);
-            } else {
-                return Err(format!(
-                    "inode {ino}, block at {}: the bytes on disk don't fit their checksum",
-                    number * BLOCK
-                ));
-            }
-        }
-    } else {
-        for _ in range {
-            hash.update(&[0; BLOCK as usize]);
-        }
-    }
-    found.hash = hash.finalize().as_bytes().to_vec();
-    Ok(found)
+    })
 }

@@ -12,8 +12,9 @@ use crate::record::{Child, ClassRoot, Dirent, Inode, Xattrs};
 use crate::types::{BLOCK, Ino, LogIndex};
 use crate::view::{Seen, View};
 use bytes::{Bytes, BytesMut};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Why a read has no answer.
@@ -37,8 +38,8 @@ pub struct Store<D: Disk, M: Meta> {
     pub overlay: Overlay,
     applied: AtomicU64,
     checkpointed: AtomicU64,
-    /// Blocks that a read or an apply found rotten since the start.
-    rotten: AtomicU64,
+    /// Blocks that somebody met as rotten and nobody has taken up yet.
+    rotten: Mutex<BTreeSet<(Ino, u64)>>,
     /// Wakes readers that met a block which was just being applied.
     turn: Mutex<()>,
     batch_written: Condvar,
@@ -48,6 +49,9 @@ pub struct Store<D: Disk, M: Meta> {
 /// add up to eight seconds at most, less than a request's deadline: a slow disk makes batches slow.
 const LOOKS: u32 = 80;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Of which it is remembered that somebody met them.
+const ROTTEN_MAX: usize = 4096;
 
 /// So often a read begins anew because a file was cut meanwhile; then what was read counts.
 const READS_BESIDE_CUTS: u32 = 16;
@@ -69,7 +73,7 @@ impl<D: Disk, M: Meta> Store<D, M> {
             overlay: Overlay::default(),
             applied: AtomicU64::new(checkpointed.0),
             checkpointed: AtomicU64::new(checkpointed.0),
-            rotten: AtomicU64::new(0),
+            rotten: Mutex::default(),
             turn: Mutex::new(()),
             batch_written: Condvar::new(),
         }
@@ -89,11 +93,17 @@ impl<D: Disk, M: Meta> Store<D, M> {
     pub(crate) fn set_checkpointed(&self, index: LogIndex) {
         self.checkpointed.store(index.0, Ordering::Release);
     }
-    pub fn rotten_blocks(&self) -> u64 {
-        self.rotten.load(Ordering::Relaxed)
+    /// Blocks that reads, applying and copying met as rotten since the last call.
+    pub fn take_rotten(&self) -> Vec<(Ino, u64)> {
+        let mut rotten = self.rotten.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *rotten).into_iter().collect()
     }
-    pub(crate) fn count_rotten(&self) {
-        self.rotten.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn met_rotten(&self, ino: Ino, block: u64) {
+        let mut rotten = self.rotten.lock().unwrap_or_else(PoisonError::into_inner);
+        // The others are met again.
+        if rotten.len() < ROTTEN_MAX {
+            rotten.insert((ino, block));
+        }
     }
 
     /// The value of a key after all that is sequenced; fetched from the store, and remembered, if need be.
@@ -281,12 +291,10 @@ impl<D: Disk, M: Meta> Store<D, M> {
             }
             pieces = self.overlay.pieces(ino, from, to);
         }
-        self.count_rotten();
-        Err(StoreError::Rot {
-            ino,
-            offset: wrong.map_or(range.start, |(number, _)| number) * BLOCK,
-        }
-        .into())
+        let number = wrong.map_or(range.start, |(number, _)| number);
+        self.met_rotten(ino, number);
+        let offset = number * BLOCK;
+        Err(StoreError::Rot { ino, offset }.into())
     }
 
     /// Until a batch is written after which more than this is applied, or for a while.

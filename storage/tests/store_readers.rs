@@ -112,7 +112,7 @@ impl Beside {
     fn end(self) -> Arc<Store<SimDisk, SimMeta>> {
         drop(self.to_apply);
         self.applying.join().expect("no panic");
-        assert_eq!(self.store.rotten_blocks(), 0);
+        assert_eq!(self.store.take_rotten(), []);
         self.store
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::*;
 use daemon::Daemon;
-use holdfast_config::{Cluster, Config, Mount, Node, Store, Timers, Tls, Unit, UnitControl, Vip};
+use holdfast_config::{Cluster, Config, Mount, Node, Scrub, Store, Timers, Tls, Unit, UnitControl, Vip};
 use holdfast_proto::control::{AgentReport, Role};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
@@ -156,6 +156,7 @@ fn config(folder: &Path) -> Config {
             path: file("mount"),
             ..Mount::default()
         },
+        scrub: Scrub::default(),
         classes: Vec::new(),
         timers: Timers {
             grace: Duration::from_millis(1500),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use holdfast_config::defaults::{MIB, SOCKET};
-use holdfast_config::{Cluster, Config, ConfigError, Mount, Node, Store, Timers, Tls, Vip};
+use holdfast_config::{Cluster, Config, ConfigError, Mount, Node, Scrub, Store, Timers, Tls, Vip};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -103,6 +103,7 @@ impl Init {
                 path: self.mount.clone().unwrap_or(mount.path),
                 ..mount
             },
+            scrub: Scrub::default(),
             classes: holdfast_config::defaults::classes(),
             timers: Timers::default(),
             vip: vip.map(|(address, prefix)| Vip {

@@ -1,13 +1,14 @@
 //! The operator's questions and orders.
 
 use super::peers::Peers;
+use super::repair::Healer;
 use super::shared::Shared;
 use super::{check, classes, status};
 use holdfast_proto::control::control_client::ControlClient;
 use holdfast_proto::control::control_server::Control;
 use holdfast_proto::control::{
     CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, ListClassesRequest, NodeStatus,
-    NodeStatusRequest, SwitchoverEvent, SwitchoverRequest,
+    NodeStatusRequest, ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use holdfast_replicator::clock::boottime_ms;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 pub(super) struct ControlService {
     pub(super) shared: Arc<Shared>,
     pub(super) peers: Arc<Peers>,
+    pub(super) healer: Arc<Healer>,
 }
 
 /// How long a new active node may take until it serves.
@@ -47,6 +49,7 @@ impl ControlService {
 #[tonic::async_trait]
 impl Control for ControlService {
     type CheckStream = Events<CheckEvent>;
+    type ScrubStream = Events<ScrubEvent>;
     type SwitchoverStream = Events<SwitchoverEvent>;
 
     async fn get_node_status(&self, _: Request<NodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
@@ -62,7 +65,7 @@ impl Control for ControlService {
         let (events, stream) = mpsc::channel(64);
         match self.elsewhere()? {
             None => {
-                tokio::spawn(check::run(self.shared.clone(), request.into_inner(), events));
+                tokio::spawn(check::run(self.healer.clone(), request.into_inner(), events));
             }
             Some(mut active) => forward(active.check(request.into_inner()).await?.into_inner(), events),
         }
@@ -84,6 +87,14 @@ impl Control for ControlService {
         listed
             .map(Response::new)
             .map_err(|error| Status::data_loss(holdfast_storage::error::chain(&error)))
+    }
+
+    /// This node's own disk, whoever is active.
+    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        let (events, stream) = mpsc::channel(4);
+        let healer = self.healer.clone();
+        tokio::spawn(async move { healer.shared().scrubber.run_now(&healer, events).await });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn switchover(

@@ -1,6 +1,8 @@
 //! What an operator should know of this node: what is wrong, since when, what happens next, what to do.
 
+use super::repair::Damage;
 use super::shared::Shared;
+use crate::words;
 use holdfast_config::tls_files::End;
 use holdfast_proto::control::{AgentReport, Notice};
 use holdfast_replicator::clock::unix_ms;
@@ -111,13 +113,12 @@ pub(super) fn of(
             true,
         ));
     }
-    if view.rotten_blocks > 0 {
+    found.extend(of_damage(&shared.damage()));
+    let scrub = shared.scrubber.message();
+    if !scrub.trouble.is_empty() {
         found.push(notice(
-            format!(
-                "{} blocks on this node's disk didn't have their checksum",
-                view.rotten_blocks
-            ),
-            "Reads of them fail here. `holdfast check` names them; look at the disk's health.",
+            scrub.trouble,
+            "The scrub is tried again once a minute. Look at the disk (kernel log, `smartctl`).",
             0,
             true,
         ));
@@ -172,6 +173,34 @@ pub(super) fn of(
             format!("the role is being handed over: {step}"),
             "It ends by itself.",
             0,
+            false,
+        ));
+    }
+    found
+}
+
+fn of_damage(damage: &Damage) -> Vec<Notice> {
+    let mut found = Vec::new();
+    if let Some((_, why)) = damage.left.first_key_value() {
+        found.push(notice(
+            format!(
+                "{} on this node's disk {} damaged and not mended yet: {why}",
+                words::count(damage.left.len() as u64, "block"),
+                if damage.left.len() == 1 { "is" } else { "are" }
+            ),
+            "Reads of them fail here; mending is tried again twice a minute. `holdfast scrub` names them. If this node is active, move the role to one that is sound.",
+            damage.left_since_unix_ms,
+            true,
+        ));
+    }
+    if damage.mended > 0 {
+        found.push(notice(
+            format!(
+                "{} on this node's disk had rotted and were given back their bytes by a peer",
+                words::count(damage.mended, "block")
+            ),
+            "Nothing is lost. Look at the disk's health (`smartctl`): what rots once rots again.",
+            damage.mended_unix_ms,
             false,
         ));
     }

@@ -6,10 +6,13 @@ use anyhow::Context as _;
 use holdfast_config::{Config, Node};
 use holdfast_proto::control::NodeStatusRequest;
 use holdfast_proto::control::control_client::ControlClient;
+use holdfast_proto::repair::repair_client::RepairClient;
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
+use holdfast_replicator::net::tls::node_name;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// How long an operator's answer waits for the peers'.
@@ -32,33 +35,71 @@ pub(super) fn channel(config: &Config, peer: &Node) -> anyhow::Result<Channel> {
     Ok(endpoint.connect_lazy())
 }
 
+/// Raft id of the node whose certificate the asking side has.
+pub(super) fn asking<T>(shared: &Shared, request: &Request<T>, named: Option<&str>) -> Result<u64, Status> {
+    let certificates = request.peer_certs();
+    let name = certificates.as_ref().and_then(|all| all.first()).and_then(node_name);
+    let nodes = (1..).zip(&shared.config.cluster.nodes);
+    let own = &shared.node().name;
+    let found = name.as_ref().and_then(|name| {
+        let peer = nodes
+            .into_iter()
+            .find(|(_, node)| node.name != *own && node.name == *name);
+        peer.map(|(id, _)| id)
+    });
+    if named.is_some_and(|named| Some(named) != name.as_deref()) {
+        return Err(Status::permission_denied(
+            "the request names another node than its certificate",
+        ));
+    }
+    found.ok_or_else(|| Status::permission_denied("only a peer's certificate opens this door"))
+}
+
 /// One client a peer, for the whole life of the daemon.
 pub(super) struct Peers {
-    clients: Vec<(Node, ControlClient<Channel>)>,
+    clients: Vec<(Node, ControlClient<Channel>, RepairClient<Channel>)>,
 }
 
 impl Peers {
     pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
         let own = &config.cluster.nodes[config.this].name;
         let others = config.cluster.nodes.iter().filter(|peer| peer.name != *own);
-        let clients = others.map(|peer| Ok((peer.clone(), ControlClient::new(channel(config, peer)?))));
+        let clients = others.map(|peer| {
+            let channel = channel(config, peer)?;
+            Ok((
+                peer.clone(),
+                ControlClient::new(channel.clone()),
+                RepairClient::new(channel),
+            ))
+        });
         Ok(Self {
             clients: clients.collect::<anyhow::Result<_>>()?,
         })
     }
 
     pub(super) fn client(&self, name: &str) -> Option<ControlClient<Channel>> {
-        let (_, client) = self.clients.iter().find(|(peer, _)| peer.name == name)?;
+        let (_, client, _) = self.clients.iter().find(|(peer, ..)| peer.name == name)?;
         Some(client.clone())
     }
 
+    /// Each peer's door for mending, with its name.
+    pub(super) fn menders(&self) -> impl Iterator<Item = (&str, RepairClient<Channel>)> {
+        self.clients
+            .iter()
+            .map(|(peer, _, repair)| (peer.name.as_str(), repair.clone()))
+    }
+
+    pub(super) fn mender(&self, name: &str) -> Option<RepairClient<Channel>> {
+        self.menders().find(|(peer, _)| *peer == name).map(|(_, client)| client)
+    }
+
     pub(super) fn clients(&self) -> impl Iterator<Item = ControlClient<Channel>> {
-        self.clients.iter().map(|(_, client)| client.clone())
+        self.clients.iter().map(|(_, client, _)| client.clone())
     }
 
     /// Asks each peer from time to time, so that it is known when one goes away.
     pub(super) fn watch(&self, shared: &Arc<Shared>) {
-        for (peer, client) in self.clients.clone() {
+        for (peer, client, _) in self.clients.clone() {
             let shared = shared.clone();
             tokio::spawn(async move {
                 loop {
@@ -73,7 +114,7 @@ impl Peers {
     /// answer at once stays as it was last seen.
     pub(super) async fn refresh(&self, shared: &Arc<Shared>) {
         let mut asked = tokio::task::JoinSet::new();
-        for (peer, client) in self.clients.clone() {
+        for (peer, client, _) in self.clients.clone() {
             if !shared.inner().silent.contains_key(&peer.name) {
                 let shared = shared.clone();
                 asked.spawn(async move { ask(&shared, &peer.name, client).await });

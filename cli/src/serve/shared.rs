@@ -9,9 +9,11 @@ use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
 use holdfast_replicator::{AgentFacts, Handle};
-use holdfast_storage::types::Ino;
+use holdfast_storage::types::{BLOCK, Ino};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::repair::{Damage, Healed, Scrubber};
 
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
@@ -20,7 +22,12 @@ pub(super) struct Shared {
     certificate_end: Option<End>,
     inner: Mutex<Inner>,
     last_changed: OnceLock<String>,
+    pub(super) scrubber: Scrubber,
+    damage: Mutex<Damage>,
 }
+
+/// Damaged blocks that one answer names.
+const DAMAGE_NAMED: usize = 100;
 
 /// Names in one sentence.
 const FILES_NAMED: usize = 8;
@@ -67,6 +74,8 @@ impl Shared {
             started_ms: unix_ms(),
             inner: Mutex::new(inner),
             last_changed: OnceLock::new(),
+            scrubber: Scrubber::default(),
+            damage: Mutex::default(),
         }
     }
 
@@ -116,6 +125,26 @@ impl Shared {
             (_, 0) => names.join(", "),
             (_, more) => format!("{}, and {more} more", names.join(", ")),
         }
+    }
+
+    /// Blocks of this node that were looked at, and what came of it.
+    pub(super) fn healed(&self, healed: &Healed, blocks: &[(Ino, u64)]) {
+        self.damage().note(healed, blocks);
+    }
+
+    pub(super) fn damage(&self) -> MutexGuard<'_, Damage> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each in one sentence.
+    pub(super) fn still_damaged(&self) -> Vec<String> {
+        let left = self.damage().left.clone();
+        let words = |((ino, number), why): (&(Ino, u64), &String)| {
+            let store = self.handle.store();
+            let path = super::classes::path(store, *ino).map_or_else(|_| String::new(), |path| format!(" (/{path})"));
+            format!("inode {ino}{path}, block at {}: {why}", number * BLOCK)
+        };
+        left.iter().take(DAMAGE_NAMED).map(words).collect()
     }
 
     pub(super) fn view(&self) -> Arc<View> {

@@ -66,6 +66,7 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
             .filter(|id| view.needs_copy(*id))
             .collect(),
         copy: None,
+        scrub: Some(shared.scrubber.message()),
         agent,
     }
 }

@@ -1,6 +1,8 @@
 //! What is shown for a healthy cluster, and for each thing that can be wrong with one.
 
-use holdfast_proto::control::{AgentReport, ClusterStatus, Failover, NodeStatus, Notice, PeerView, Role, UnitStatus};
+use holdfast_proto::control::{
+    AgentReport, ClusterStatus, Failover, NodeStatus, Notice, PeerView, Role, Scrub, UnitStatus,
+};
 
 use super::{Clock, json, text};
 
@@ -97,6 +99,40 @@ fn shows(cluster: &ClusterStatus, parts: &[&str]) -> String {
     }
     assert!(!text.contains("unknown"), "{text}");
     text
+}
+
+#[test]
+fn it_says_when_each_node_was_verified() {
+    let mut status = healthy();
+    let scrub = |found| Scrub {
+        began_unix_ms: CLOCK.now_unix_ms - 2000,
+        ended_unix_ms: CLOCK.now_unix_ms - 1000,
+        found,
+        mended: found,
+        ..Scrub::default()
+    };
+    for (node, found) in status.nodes.iter_mut().zip([0, 2, 0]) {
+        node.status.as_mut().unwrap().scrub = Some(scrub(found));
+    }
+    status.nodes[2].status.as_mut().unwrap().scrub = Some(Scrub {
+        running: true,
+        keys: 1,
+        keys_total: 4,
+        ..Scrub::default()
+    });
+    let text = text(&status, &CLOCK);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Data read and verified"))
+        .unwrap();
+    for part in [
+        "nothing rotten;",
+        "2 blocks rotten, 2 mended",
+        "n3 25 %, nothing rotten so far",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert_eq!(json(&status)["nodes"][1]["scrub"]["mended"], 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Status for people: a compact table, then sentences.
 
-use holdfast_proto::control::{ClusterStatus, Role};
+use holdfast_proto::control::{ClusterStatus, Role, Scrub};
 
 use super::explain::{self, reached};
 use super::table::table;
@@ -15,6 +15,7 @@ pub fn text(status: &ClusterStatus, clock: &Clock) -> String {
         nodes(&cluster),
         readiness(&cluster, clock),
         last_failover(&cluster, clock),
+        scrubs(&cluster, clock),
         attention(&cluster, clock),
     ]
     .into_iter()
@@ -188,6 +189,33 @@ fn phase_for_people(phase: &str) -> &str {
         "units" => "PBX healthy",
         "first_write" => "first write",
         other => other,
+    }
+}
+
+/// One line: what a reading of all that is stored has found, of each node that can be asked.
+fn scrubs(cluster: &Cluster<'_>, clock: &Clock) -> String {
+    let known = cluster.nodes.iter().filter(|node| node.reachable);
+    let scrubs: Vec<String> = known
+        .filter_map(|node| Some(format!("{} {}", node.name, scrub(node.status.scrub.as_ref()?, clock))))
+        .collect();
+    if scrubs.is_empty() {
+        return String::new();
+    }
+    format!("Data read and verified: {}\n", scrubs.join("; "))
+}
+
+fn scrub(scrub: &Scrub, clock: &Clock) -> String {
+    let found = match (scrub.found, scrub.mended) {
+        (0, _) => "nothing rotten".to_owned(),
+        (found, mended) => format!("{} rotten, {mended} mended", words::count(found, "block")),
+    };
+    if scrub.running {
+        let share = scrub.keys.saturating_mul(100) / scrub.keys_total.max(scrub.keys).max(1);
+        return format!("{share} %, {found} so far");
+    }
+    match scrub.ended_unix_ms {
+        0 => format!("not yet, begins at {}", clock.at(scrub.next_unix_ms)),
+        ended => format!("at {}, {found}", clock.at(ended)),
     }
 }
 

@@ -8,7 +8,7 @@ use holdfast_proto::control::control_server::{Control, ControlServer};
 use holdfast_proto::control::{
     CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, Classes, ClusterStatus,
     ClusterStatusRequest, ConfiguredClass, GivenClass, ListClassesRequest, NodeStatus, NodeStatusRequest, PeerView,
-    Role, SwitchoverEvent, SwitchoverRequest,
+    Role, ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -78,6 +78,7 @@ fn node(name: &str, role: Role) -> PeerView {
 #[tonic::async_trait]
 impl Control for Answers {
     type CheckStream = Events<CheckEvent>;
+    type ScrubStream = Events<ScrubEvent>;
     type SwitchoverStream = Events<SwitchoverEvent>;
 
     async fn get_node_status(&self, _: Request<NodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
@@ -109,6 +110,7 @@ impl Control for Answers {
             path: "a.wav".into(),
             groups,
             odd_one_out,
+            mended: String::new(),
         };
         let verdict = CheckVerdict {
             same: self.differences == 0,
@@ -151,6 +153,20 @@ impl Control for Answers {
             active: "n1".into(),
             asked: "n1".into(),
         }))
+    }
+
+    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        let damaged = (0..self.differences)
+            .map(|at| format!("inode {at}: nobody has it"))
+            .collect();
+        Ok(events(vec![
+            ScrubEvent::default(),
+            ScrubEvent {
+                done: true,
+                damaged,
+                ..ScrubEvent::default()
+            },
+        ]))
     }
 
     async fn switchover(

@@ -3,11 +3,30 @@
 use super::Task;
 use crate::clock::boottime_ms;
 use crate::wire::PeerMessage;
+use bytes::Bytes;
 use holdfast_proto::stream;
 use holdfast_storage::check::{Found, Part};
 use holdfast_storage::effects::{CheckPart, Effect, Entry};
-use holdfast_storage::types::{LogIndex, Term};
+use holdfast_storage::types::{BLOCK, LogIndex, Term};
 use tokio::sync::mpsc;
+
+/// What a peer found, if it can be that.
+fn told(part: stream::CheckPart) -> Result<Found, String> {
+    let (sums, rest) = part.sums.as_chunks();
+    let hash = |key: stream::KeyHash| Some((key.key, key.hash.as_ref().try_into().ok()?));
+    let keys: Option<Vec<_>> = part.keys.into_iter().map(hash).collect();
+    let is_whole = rest.is_empty() && (sums.is_empty() || sums.len() as u64 >= part.count.div_ceil(BLOCK));
+    let keys = keys.filter(|_| is_whole).ok_or("its answer makes no sense")?;
+    Ok(Found {
+        hash: part.hash.to_vec(),
+        count: part.count,
+        next_data: part.next_data,
+        next: part.next,
+        sums: sums.to_vec(),
+        keys,
+        ..Found::default()
+    })
+}
 
 impl Task {
     pub(super) fn begin_check(
@@ -56,30 +75,29 @@ impl Task {
             count: found.count,
             error,
             next_data: found.next_data,
+            next: found.next,
+            sums: Bytes::copy_from_slice(found.sums.as_flattened()),
+            keys: found
+                .keys
+                .into_iter()
+                .map(|(key, hash)| stream::KeyHash {
+                    key,
+                    hash: Bytes::copy_from_slice(&hash),
+                })
+                .collect(),
         };
         self.send_all(vec![(asked_by, PeerMessage::CheckPart(message))]);
     }
 
     pub(super) fn peer_found(&mut self, from: u64, part: stream::CheckPart) {
         if let Some(waiting) = self.state.checks.get(&part.id) {
+            let (id, index) = (part.id, LogIndex(part.index));
             let found = if part.error.is_empty() {
-                Ok(Found {
-                    hash: part.hash.to_vec(),
-                    count: part.count,
-                    next_data: part.next_data,
-                    ..Found::default()
-                })
+                told(part)
             } else {
                 Err(part.error)
             };
-            let _ = waiting.send((
-                from,
-                Part {
-                    id: part.id,
-                    index: LogIndex(part.index),
-                    found,
-                },
-            ));
+            let _ = waiting.send((from, Part { id, index, found }));
         }
     }
 }

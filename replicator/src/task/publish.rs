@@ -79,7 +79,6 @@ impl Task {
                 .as_ref()
                 .map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
             waiting: self.sequencer.waiting(),
-            rotten_blocks: self.store.rotten_blocks(),
             has_room: self.has_room(),
             room: self.state.room,
         };

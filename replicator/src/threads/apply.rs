@@ -7,16 +7,26 @@ use holdfast_storage::apply::{Applier, Committed};
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::log::LogReader;
+use holdfast_storage::mend::{self, Mended, State};
 use holdfast_storage::meta::rocks::Rocks;
-use holdfast_storage::types::LogIndex;
+use holdfast_storage::types::{Ino, LogIndex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 
 pub(crate) enum ApplyWork {
     Entries(Vec<Committed>),
     /// All up to here is committed and in the log; read it from there.
     UpTo(LogIndex),
+    Mend(MendWork),
+}
+
+/// What is looked at or mended between two batches, for whoever waits for the answer.
+pub(crate) enum MendWork {
+    Look(Vec<(Ino, u64)>, oneshot::Sender<Vec<State>>),
+    Blocks(Vec<mend::Block>, oneshot::Sender<Vec<Mended>>),
+    Keys(Vec<mend::Key>, oneshot::Sender<Vec<Mended>>),
 }
 
 /// Bytes and entries that one batch applies at most.
@@ -42,16 +52,40 @@ impl ApplyThread {
     /// Until the loop hangs up; then everything that was handed in is applied.
     pub(crate) fn run(mut self) {
         while let Ok(work) = self.work.recv() {
-            let done = match work {
-                ApplyWork::Entries(entries) => self.entries(entries),
-                ApplyWork::UpTo(index) => self.up_to(index),
-            };
-            if let Err(error) = done {
+            if let Err(error) = self.work(work) {
                 let why = format!("an entry of the log can't be carried out: {}", chain(&error));
                 let _ = self.to_loop.send(ThreadEvent::Halted(why));
                 return;
             }
         }
+    }
+
+    fn work(&mut self, work: ApplyWork) -> Result<(), StoreError> {
+        match work {
+            ApplyWork::Entries(entries) => self.entries(entries),
+            ApplyWork::UpTo(index) => self.up_to(index),
+            ApplyWork::Mend(work) => self.mend(work),
+        }
+    }
+
+    fn mend(&mut self, work: MendWork) -> Result<(), StoreError> {
+        let applier = &mut self.applier;
+        // Whoever asked may have given up waiting.
+        match work {
+            MendWork::Look(blocks, answer) => {
+                let looked = blocks.iter().map(|(ino, number)| applier.look(*ino, *number));
+                let _ = answer.send(looked.collect::<Result<_, _>>()?);
+            }
+            MendWork::Blocks(blocks, answer) => {
+                let mended = blocks.iter().map(|block| applier.mend_block(block));
+                let _ = answer.send(mended.collect::<Result<_, _>>()?);
+            }
+            MendWork::Keys(keys, answer) => {
+                let mended = keys.iter().map(|key| applier.mend_key(key));
+                let _ = answer.send(mended.collect::<Result<_, _>>()?);
+            }
+        }
+        Ok(())
     }
 
     /// Gathers what else is waiting, so that a batch of the metadata store serves many entries.
@@ -60,8 +94,8 @@ impl ApplyThread {
         while entries.len() < BATCH_ENTRIES && bytes(&entries) < BATCH_BYTES {
             match self.work.try_recv() {
                 Ok(ApplyWork::Entries(more)) => entries.extend(more),
-                Ok(ApplyWork::UpTo(index)) => {
-                    then = Some(index);
+                Ok(other) => {
+                    then = Some(other);
                     break;
                 }
                 Err(_) => break,
@@ -80,7 +114,7 @@ impl ApplyThread {
             self.batch(batch)?;
         }
         self.queued.fetch_sub(handed_in, Ordering::AcqRel);
-        then.map_or(Ok(()), |index| self.up_to(index))
+        then.map_or(Ok(()), |work| self.work(work))
     }
 
     fn up_to(&mut self, index: LogIndex) -> Result<(), StoreError> {

@@ -133,7 +133,7 @@ impl<D: Disk, M: Meta> Source<D, M> {
             }
             for at in wrong {
                 tracing::error!(%ino, offset = (range.start + at as u64) * BLOCK, "a block on disk doesn't fit its checksum; a copy of this store gets it as damaged");
-                self.store.count_rotten();
+                self.store.met_rotten(ino, range.start + at as u64);
                 sums[at] = sums::DAMAGED;
             }
             return Ok(pack(ino, range.start, sums, &buffer));

@@ -266,6 +266,14 @@ impl<D: Disk> DataFiles<D> {
         Ok(())
     }
 
+    /// What was written to this file is stable when it returns.
+    pub(crate) fn sync_one(&self, ino: Ino) -> Result<(), StoreError> {
+        match self.file(ino, false)? {
+            Some(file) => file.sync_data().map_err(StoreError::disk("syncing", &path(ino))),
+            None => Ok(()),
+        }
+    }
+
     pub fn disk(&self) -> &D {
         &self.disk
     }

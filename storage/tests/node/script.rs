@@ -189,7 +189,7 @@ impl<D: Disk> Life<D> {
             0,
             "what is applied isn't pending"
         );
-        assert_eq!(self.node.store.rotten_blocks(), 0, "no block fails to fit its checksum");
+        assert_eq!(self.node.store.take_rotten(), [], "no block fails to fit its checksum");
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use holdfast_proto::control::agent_server::Agent;
 use holdfast_proto::control::control_server::Control;
 use holdfast_proto::control::{
     AgentReport, CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, LeaseFacts,
-    ListClassesRequest, NodeStatus, NodeStatusRequest, Role, SwitchoverEvent, SwitchoverRequest,
+    ListClassesRequest, NodeStatus, NodeStatusRequest, Role, ScrubEvent, ScrubRequest, SwitchoverEvent,
+    SwitchoverRequest,
 };
 use holdfast_replicator::clock::unix_ms;
 use std::sync::Arc;
@@ -69,6 +70,7 @@ impl Agent for ReceiverControl {
 #[tonic::async_trait]
 impl Control for ReceiverControl {
     type CheckStream = ReceiverStream<Result<CheckEvent, Status>>;
+    type ScrubStream = ReceiverStream<Result<ScrubEvent, Status>>;
     type SwitchoverStream = ReceiverStream<Result<SwitchoverEvent, Status>>;
 
     async fn get_node_status(&self, _: Request<NodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
@@ -104,6 +106,10 @@ impl Control for ReceiverControl {
     }
 
     async fn list_classes(&self, _: Request<ListClassesRequest>) -> Result<Response<Classes>, Status> {
+        self.refuse()
+    }
+
+    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
         self.refuse()
     }
 

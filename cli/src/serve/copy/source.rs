@@ -1,5 +1,6 @@
 //! The active node's side. Reading for a copy stands back behind the PBX: while changes come in, half of the time is theirs.
 
+use super::super::peers::asking;
 use super::super::shared::Shared;
 use holdfast_proto::copy::copy_server::Copy;
 use holdfast_proto::copy::{
@@ -8,7 +9,6 @@ use holdfast_proto::copy::{
 };
 use holdfast_replicator::clock::boottime_ms;
 use holdfast_replicator::copy::Basis;
-use holdfast_replicator::net::tls::node_name;
 use holdfast_storage::copy::{BLOCKS_MAX, Blocks, Source};
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::{StoreError, chain};
@@ -60,32 +60,12 @@ impl CopyService {
 
     /// By its receiver's Raft id and its number, while the log is kept for it.
     fn session<T>(&self, request: &Request<T>, number: u64) -> Result<Session, Status> {
-        let node = self.asking(request, None)?;
+        let node = asking(&self.shared, request, None)?;
         let known = self.sessions().get(&node).cloned();
         let session = known.filter(|session| session.number == number);
         let session = session.ok_or_else(|| Status::aborted("this copy isn't known here (any more): begin anew"))?;
         self.shared.handle.go_on_copy(node, &session.basis);
         Ok(session)
-    }
-
-    /// Raft id of the node whose certificate the asking side has.
-    fn asking<T>(&self, request: &Request<T>, named: Option<&str>) -> Result<u64, Status> {
-        let certificates = request.peer_certs();
-        let name = certificates.as_ref().and_then(|all| all.first()).and_then(node_name);
-        let nodes = (1..).zip(&self.shared.config.cluster.nodes);
-        let own = &self.shared.node().name;
-        let found = name.as_ref().and_then(|name| {
-            let peer = nodes
-                .into_iter()
-                .find(|(_, node)| node.name != *own && node.name == *name);
-            peer.map(|(id, _)| id)
-        });
-        if named.is_some_and(|named| Some(named) != name.as_deref()) {
-            return Err(Status::permission_denied(
-                "the request names another node than its certificate",
-            ));
-        }
-        found.ok_or_else(|| Status::permission_denied("only a peer's certificate opens this door"))
     }
 
     /// Runs on a thread that may block; each answer waits until there is room.
@@ -199,7 +179,7 @@ impl Copy for CopyService {
     type BlocksStream = Answers<BlocksAnswer>;
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Begun>, Status> {
-        let node = self.asking(&request, Some(&request.get_ref().node))?;
+        let node = asking(&self.shared, &request, Some(&request.get_ref().node))?;
         let name = self.shared.name_of(node);
         let basis = self
             .shared

@@ -1,0 +1,104 @@
+//! `holdfast scrub`: has this node read all that it has stored, now, and shows what was found.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use holdfast_proto::control::{Scrub as State, ScrubRequest};
+
+use crate::error::Result;
+use crate::local::{Daemon, Target, block_on};
+use crate::output;
+use crate::words::{bytes, count};
+
+const EVENT_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct Scrub {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Scrub {
+    pub fn run(self) -> Result<ExitCode> {
+        block_on(async {
+            let daemon = Daemon::connect(self.target.resolve()?).await?;
+            let mut client = daemon.client();
+            let mut events = daemon.answer(EVENT_WITHIN, client.scrub(ScrubRequest {})).await?;
+            loop {
+                let event = daemon
+                    .next(EVENT_WITHIN, &mut events)
+                    .await
+                    .inspect_err(|_| output::progress(""))?;
+                let state = event.scrub.unwrap_or_default();
+                if !event.done {
+                    output::progress(&progress(&state));
+                    continue;
+                }
+                output::progress("");
+                output::print(&outcome(&state, &event.damaged))?;
+                return Ok(ExitCode::from(u8::from(!event.damaged.is_empty())));
+            }
+        })
+    }
+}
+
+fn progress(state: &State) -> String {
+    let share = state.keys * 100 / state.keys_total.max(state.keys).max(1);
+    format!(
+        "read {} of data and {} of metadata, {share} %; {} damaged, {} mended",
+        bytes(state.bytes),
+        count(state.keys, "key"),
+        state.found,
+        state.mended
+    )
+}
+
+fn outcome(state: &State, damaged: &[String]) -> String {
+    let read = format!(
+        "{} of data and {} of metadata read from this node's disk",
+        bytes(state.bytes),
+        count(state.keys, "key")
+    );
+    if state.found == 0 && damaged.is_empty() {
+        return format!("sound: {read}\n");
+    }
+    let mut text = format!(
+        "{}: {read}; {} damaged, {} mended from a peer\n",
+        if damaged.is_empty() { "mended" } else { "damaged" },
+        count(state.found, "block"),
+        state.mended
+    );
+    for block in damaged {
+        text += &format!("  not mended: {block}\n");
+    }
+    text += "  Look at the disk's health (`smartctl`): what rots once rots again.\n";
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_it_found() {
+        let state = |found, mended| State {
+            keys: 10,
+            bytes: 1 << 20,
+            found,
+            mended,
+            ..State::default()
+        };
+        assert!(outcome(&state(0, 0), &[]).starts_with("sound: "));
+        let text = outcome(&state(2, 2), &[]);
+        assert!(
+            text.starts_with("mended: ") && text.contains("2 blocks damaged, 2 mended"),
+            "{text}"
+        );
+        let text = outcome(&state(2, 1), &["inode 7 (/a), block at 0: nobody has it".into()]);
+        assert!(
+            text.starts_with("damaged: ") && text.contains("not mended: inode 7 (/a)"),
+            "{text}"
+        );
+    }
+}

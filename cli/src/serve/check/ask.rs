@@ -1,0 +1,66 @@
+//! One part of the state, asked of all three replicas through the log.
+
+use super::super::shared::Shared;
+use super::compare::Answers;
+use holdfast_storage::effects::CheckPart;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A replica that doesn't answer for so long takes no further part.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(in super::super) struct Asker {
+    pub(super) shared: Arc<Shared>,
+    /// Nodes that didn't answer, with the reason.
+    pub(super) missing: BTreeMap<String, String>,
+    /// Of the last question.
+    pub(super) at_index: u64,
+}
+
+impl Asker {
+    pub(in super::super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            missing: BTreeMap::new(),
+            at_index: 0,
+        }
+    }
+
+    /// On all nodes that still take part.
+    pub(super) async fn part(&mut self, part: CheckPart) -> Result<Answers, String> {
+        let is_data = matches!(part, CheckPart::Data { .. });
+        let (index, mut parts) = self.shared.handle.check(part).await?;
+        self.at_index = index;
+        let nodes = &self.shared.config.cluster.nodes;
+        let mut answers = Answers::new();
+        let wanted = |answers: &Answers, missing: &BTreeMap<String, String>| {
+            nodes
+                .iter()
+                .any(|node| !answers.contains_key(&node.name) && !missing.contains_key(&node.name))
+        };
+        while wanted(&answers, &self.missing) {
+            match tokio::time::timeout(PATIENCE, parts.recv()).await {
+                Ok(Some((node, part))) => {
+                    let found = part.found.and_then(|found| {
+                        if is_data && found.count > 0 && found.sums.is_empty() {
+                            return Err(
+                                "its software is older than the active node's and compares in another way".into(),
+                            );
+                        }
+                        Ok(found)
+                    });
+                    answers.insert(self.shared.name_of(node), found);
+                }
+                Ok(None) => return Err("this node lost the active role during the check".into()),
+                Err(_) => {
+                    for node in nodes.iter().filter(|node| !answers.contains_key(&node.name)) {
+                        let why = format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs());
+                        self.missing.entry(node.name.clone()).or_insert(why);
+                    }
+                }
+            }
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,192 @@
+//! What three answers say together: where the replicas differ, which of them is right, and who has it. Pure.
+
+use bytes::Bytes;
+use holdfast_storage::check::Found;
+use holdfast_storage::data::sums::{DAMAGED, Sum, of_zeros};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Of each node that answered, by its name.
+pub(super) type Answers = BTreeMap<String, Result<Found, String>>;
+
+/// What each node has in one place: a checksum, or the hash of a value; none: no such key.
+pub(super) type Views = BTreeMap<String, Option<Sum>>;
+
+/// One place in which not all have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference<P> {
+    pub(super) place: P,
+    pub(super) views: Views,
+}
+
+impl<P> Difference<P> {
+    /// What two nodes have alike; or what the only sound one has. And who has it.
+    pub(super) fn right(&self) -> Option<(Option<Sum>, Vec<String>)> {
+        let mut holders: BTreeMap<Option<Sum>, Vec<String>> = BTreeMap::new();
+        for (node, view) in self.views.iter().filter(|(_, view)| **view != Some(DAMAGED)) {
+            holders.entry(*view).or_default().push(node.clone());
+        }
+        let only_one = holders.len() == 1;
+        holders.into_iter().find(|(_, nodes)| only_one || nodes.len() >= 2)
+    }
+
+    /// Nodes that agree, and each one alone whose bytes aren't what it stored.
+    pub(super) fn groups(&self) -> Vec<Vec<String>> {
+        let mut groups: BTreeMap<Option<Sum>, Vec<String>> = BTreeMap::new();
+        let mut damaged = Vec::new();
+        for (node, view) in &self.views {
+            if *view == Some(DAMAGED) {
+                damaged.push(vec![node.clone()]);
+            } else {
+                groups.entry(*view).or_default().push(node.clone());
+            }
+        }
+        groups.into_values().chain(damaged).collect()
+    }
+
+    pub(super) fn damaged(&self) -> Vec<&str> {
+        let damaged = self.views.iter().filter(|(_, view)| **view == Some(DAMAGED));
+        damaged.map(|(node, _)| node.as_str()).collect()
+    }
+
+    /// The one that two others contradict, or that is the only damaged one.
+    pub(super) fn odd_one_out(&self) -> Option<String> {
+        let (_, right) = self.right()?;
+        let mut others = self.views.keys().filter(|node| !right.contains(node));
+        let odd = others.next()?;
+        (others.next().is_none() && right.len() >= 2).then(|| odd.clone())
+    }
+}
+
+fn found(answers: &Answers) -> impl Iterator<Item = (&String, &Found)> + Clone {
+    answers
+        .iter()
+        .filter_map(|(node, found)| Some((node, found.as_ref().ok()?)))
+}
+
+fn differs(views: &Views) -> bool {
+    let mut all = views.values();
+    let first = all.next();
+    views.values().any(|view| *view == Some(DAMAGED)) || all.any(|view| Some(view) != first)
+}
+
+/// Places of blocks are counted from the beginning of the part. What lies behind a replica's end of the file is zeros.
+pub(super) fn blocks(answers: &Answers) -> Vec<Difference<u64>> {
+    let same = |(one, two): (&Found, &Found)| one.sums == two.sums;
+    let all: Vec<&Found> = found(answers).map(|(_, found)| found).collect();
+    if all.iter().all(|found| !found.is_damaged()) && all.windows(2).all(|pair| same((pair[0], pair[1]))) {
+        return Vec::new();
+    }
+    let longest = all.iter().map(|found| found.sums.len()).max().unwrap_or(0);
+    (0..longest)
+        .map(|at| Difference {
+            place: at as u64,
+            views: found(answers)
+                .map(|(node, found)| (node.clone(), Some(found.sums.get(at).copied().unwrap_or_else(of_zeros))))
+                .collect(),
+        })
+        .filter(|difference| differs(&difference.views))
+        .collect()
+}
+
+/// Keys that all replicas had to list: up to the first of their ends, where the next part begins (none: all to the last key).
+pub(super) fn keys(answers: &Answers) -> (Vec<Difference<Bytes>>, Option<Bytes>) {
+    let ends = found(answers).map(|(_, found)| found.next.clone());
+    let end = ends.filter(|end| !end.is_empty()).min();
+    let lists: BTreeMap<&String, BTreeMap<&Bytes, Sum>> = found(answers)
+        .map(|(node, found)| (node, found.keys.iter().map(|(key, hash)| (key, *hash)).collect()))
+        .collect();
+    let names: BTreeSet<&Bytes> = lists.values().flat_map(|list| list.keys().copied()).collect();
+    let inside = names
+        .into_iter()
+        .filter(|key| end.as_ref().is_none_or(|end| *key < end));
+    let differences = inside
+        .map(|key| Difference {
+            place: key.clone(),
+            views: lists
+                .iter()
+                .map(|(node, list)| ((*node).clone(), list.get(key).copied()))
+                .collect(),
+        })
+        .filter(|difference| differs(&difference.views))
+        .collect();
+    (differences, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Sum = [1; 16];
+    const B: Sum = [2; 16];
+
+    fn answers(of: [(&str, &[Sum]); 3]) -> Answers {
+        of.map(|(node, sums)| {
+            let found = Found {
+                sums: sums.to_vec(),
+                ..Found::default()
+            };
+            (node.to_owned(), Ok(found))
+        })
+        .into()
+    }
+
+    #[test]
+    fn replicas_that_agree_have_no_difference() {
+        assert_eq!(
+            blocks(&answers([("n1", &[A, B]), ("n2", &[A, B]), ("n3", &[A, B])])),
+            []
+        );
+    }
+
+    #[test]
+    fn the_majority_is_right() {
+        let found = blocks(&answers([("n1", &[A, B]), ("n2", &[A, A]), ("n3", &[A, B])]));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].place, 1);
+        assert_eq!(found[0].right(), Some((Some(B), vec!["n1".into(), "n3".into()])));
+        assert_eq!(found[0].odd_one_out().as_deref(), Some("n2"));
+    }
+
+    #[test]
+    fn a_damaged_node_has_no_say() {
+        let found = blocks(&answers([("n1", &[DAMAGED]), ("n2", &[A]), ("n3", &[DAMAGED])]));
+        assert_eq!(found[0].right(), Some((Some(A), vec!["n2".into()])));
+        assert_eq!(found[0].damaged(), ["n1", "n3"]);
+        let all = blocks(&answers([("n1", &[DAMAGED]), ("n2", &[DAMAGED]), ("n3", &[DAMAGED])]));
+        assert_eq!(all[0].right(), None);
+        let apart = blocks(&answers([("n1", &[DAMAGED]), ("n2", &[A]), ("n3", &[B])]));
+        assert_eq!(apart[0].right(), None);
+        assert_eq!(apart[0].groups().len(), 3);
+    }
+
+    #[test]
+    fn behind_the_end_are_zeros() {
+        let found = blocks(&answers([("n1", &[A]), ("n2", &[A, of_zeros()]), ("n3", &[A, B])]));
+        assert_eq!(
+            found[0].right(),
+            Some((Some(of_zeros()), vec!["n1".into(), "n2".into()]))
+        );
+    }
+
+    #[test]
+    fn a_missing_key_is_a_difference_up_to_where_all_have_looked() {
+        let list = |keys: &[&'static str], next: &'static str| {
+            Ok(Found {
+                keys: keys.iter().map(|key| (Bytes::from_static(key.as_bytes()), A)).collect(),
+                next: Bytes::from_static(next.as_bytes()),
+                ..Found::default()
+            })
+        };
+        let answers = Answers::from([
+            ("n1".into(), list(&["a", "b"], "c")),
+            ("n2".into(), list(&["a", "c"], "d")),
+            ("n3".into(), list(&["a", "b"], "c")),
+        ]);
+        let (found, end) = keys(&answers);
+        assert_eq!(end.as_deref(), Some(b"c".as_slice()));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].place, "b");
+        assert_eq!(found[0].right(), Some((Some(A), vec!["n1".into(), "n3".into()])));
+        assert_eq!(found[0].odd_one_out().as_deref(), Some("n2"));
+    }
+}

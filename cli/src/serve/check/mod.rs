@@ -1,0 +1,310 @@
+//! Compares the replicas: a log entry names a part, each replica looks at its own when it reaches that entry, and the
+//! answers are laid side by side here, on the active node. What two have alike can be put in the place of what the third has.
+
+mod ask;
+mod compare;
+mod mend;
+mod words;
+
+pub(super) use ask::Asker;
+
+use super::repair::Healer;
+use bytes::Bytes;
+use compare::{Answers, Difference};
+use holdfast_proto::control::{
+    CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, check_event::Event,
+};
+use holdfast_storage::check::{Found, LISTED};
+use holdfast_storage::effects::CheckPart;
+use holdfast_storage::identity::hex;
+use holdfast_storage::types::{BLOCK, Ino};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// Keys of metadata in one part.
+const KEYS: u32 = 4096;
+/// Bytes of a file in one part: the apply thread of each replica stands still for so long.
+const BYTES: u64 = 4 << 20;
+
+type Events = mpsc::Sender<Result<CheckEvent, Status>>;
+
+struct Check {
+    asker: Asker,
+    healer: Arc<Healer>,
+    repair: bool,
+    events: Events,
+    verdict: CheckVerdict,
+    /// Bytes of all files, and those of the files that are behind us: holes count in both.
+    total: u64,
+    passed: u64,
+}
+
+pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Events) {
+    let mut check = Check {
+        asker: Asker::new(healer.shared().clone()),
+        healer,
+        repair: request.repair,
+        events,
+        verdict: CheckVerdict::default(),
+        total: 0,
+        passed: 0,
+    };
+    let done = check.everything(request.max_ranges).await;
+    let last = done.map_err(Status::unavailable).map(|()| {
+        let CheckVerdict {
+            differences, mended, ..
+        } = check.verdict;
+        check.verdict.same = differences == mended;
+        let missing = check.asker.missing.iter();
+        check.verdict.not_checked = missing.map(|(node, why)| format!("{node}: {why}")).collect();
+        CheckEvent {
+            event: Some(Event::Verdict(check.verdict.clone())),
+        }
+    });
+    let _ = check.events.send(last).await;
+}
+
+/// What blocks of a file should be, by all three at one index of the log; the nodes that have them otherwise are told. How
+/// many were mended.
+pub(super) async fn examine(healer: &Healer, blocks: &[(Ino, u64)]) -> Result<u64, String> {
+    let mut asker = Asker::new(healer.shared().clone());
+    let mut mended = 0;
+    for (ino, number) in blocks {
+        let part = CheckPart::Data {
+            ino: *ino,
+            offset: number * BLOCK,
+            len: BLOCK,
+        };
+        let answers = asker.part(part).await?;
+        let differences = of_file(*ino, *number, compare::blocks(&answers));
+        let (done, left) = mend::all(healer, asker.at_index, &differences).await;
+        if !left.is_empty() {
+            tracing::warn!(%ino, offset = number * BLOCK, why = left.join("; "), "a damaged block isn't mended yet");
+        }
+        mended += done;
+    }
+    Ok(mended)
+}
+
+fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Difference<(Ino, u64)>> {
+    let place = |difference: Difference<u64>| Difference {
+        place: (ino, first + difference.place),
+        views: difference.views,
+    };
+    differences.into_iter().map(place).collect()
+}
+
+impl Check {
+    async fn everything(&mut self, max_ranges: u64) -> Result<(), String> {
+        let files = self.metadata().await?;
+        // Sparse files can be as long as they like: together longer than a number is.
+        self.total = files.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
+        let mut ranges = 0;
+        for (ino, size) in files {
+            let mut offset = 0;
+            while offset < size {
+                ranges += 1;
+                if max_ranges > 0 && ranges > max_ranges {
+                    return Ok(());
+                }
+                offset = self.data(ino, offset, size).await?;
+            }
+            self.passed = self.passed.saturating_add(size);
+        }
+        Ok(())
+    }
+
+    async fn part(&mut self, part: CheckPart) -> Result<Answers, String> {
+        if self.events.is_closed() {
+            return Err("nobody listens any more".into());
+        }
+        let answers = self.asker.part(part).await?;
+        self.verdict.at_index = self.asker.at_index;
+        Ok(answers)
+    }
+
+    /// All metadata, part by part; the files with data and their sizes, as the active node has them.
+    async fn metadata(&mut self) -> Result<Vec<(Ino, u64)>, String> {
+        let (mut from, mut files) = (Bytes::new(), Vec::new());
+        loop {
+            let part = CheckPart::Meta {
+                from: from.clone(),
+                limit: KEYS,
+            };
+            let answers = self.part(part).await?;
+            let own = self.own(&answers)?;
+            self.verdict.keys += own.count;
+            files.extend(own.files.iter().copied());
+            if !self.same_keys(&from, &answers).await {
+                self.key_by_key(from, &own.next).await?;
+            }
+            self.progress(0).await;
+            if own.next.is_empty() {
+                return Ok(files);
+            }
+            from = own.next;
+        }
+    }
+
+    /// Nodes that can't say what they have are a difference of their own.
+    async fn same_keys(&mut self, from: &[u8], answers: &Answers) -> bool {
+        let faults: Vec<String> = answers
+            .iter()
+            .filter_map(|(node, found)| Some(format!("{node}: {}", found.as_ref().err()?)))
+            .collect();
+        if !faults.is_empty() {
+            let what = format!("metadata keys from 0x{}; {}", hex(from), faults.join("; "));
+            let nodes = answers.keys().cloned().map(|node| vec![node]).collect();
+            self.differs(what, String::new(), nodes, None, String::new()).await;
+        }
+        let found = answers.values().filter_map(|found| found.as_ref().ok());
+        let seen: BTreeSet<_> = found.map(|found| (found.count, &found.hash, &found.next)).collect();
+        seen.len() <= 1
+    }
+
+    /// The keys of a part that differs, one by one, up to where it ended (empty: to the end).
+    async fn key_by_key(&mut self, mut from: Bytes, end: &Bytes) -> Result<(), String> {
+        loop {
+            let part = CheckPart::Meta {
+                from: from.clone(),
+                limit: LISTED,
+            };
+            let answers = self.part(part.clone()).await?;
+            let (found, next) = compare::keys(&answers);
+            if !found.is_empty() {
+                let left = self.mend(&found).await;
+                let still = if self.repair {
+                    let again = self.part(part).await?;
+                    compare::keys(&again).0
+                } else {
+                    found.clone()
+                };
+                for difference in &found {
+                    let is_left = still.iter().any(|other| other.place == difference.place);
+                    let (what, path) = words::of_key(&self.asker.shared, &difference.place);
+                    let done = self.outcome(1, is_left, &left);
+                    self.differs(what, path, difference.groups(), difference.odd_one_out(), done)
+                        .await;
+                }
+            }
+            match next {
+                Some(next) if next > from && (end.is_empty() || next < *end) => from = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// One part of a file. Returns where the next begins: where any replica has data again.
+    async fn data(&mut self, ino: Ino, offset: u64, size: u64) -> Result<u64, String> {
+        let part = CheckPart::Data {
+            ino,
+            offset,
+            len: BYTES,
+        };
+        let answers = self.part(part.clone()).await?;
+        let found = || answers.values().filter_map(|found| found.as_ref().ok());
+        self.verdict.bytes += found().map(|found| found.count).max().unwrap_or(0);
+        self.blocks(ino, offset, part, &answers).await?;
+        let next = found().map(|found| found.next_data).min().unwrap_or(0);
+        let next = (next / BYTES * BYTES).max(offset.saturating_add(BYTES)).min(size);
+        self.progress(self.passed.saturating_add(next)).await;
+        Ok(next)
+    }
+
+    async fn blocks(&mut self, ino: Ino, offset: u64, part: CheckPart, answers: &Answers) -> Result<(), String> {
+        let path = |check: &Self| words::path_of(&check.asker.shared, ino).unwrap_or_default();
+        for (node, why) in answers
+            .iter()
+            .filter_map(|(node, found)| Some((node, found.as_ref().err()?)))
+        {
+            let what = format!("data of inode {ino} at {offset}; {node}: {why}");
+            let nodes = answers.keys().cloned().map(|node| vec![node]).collect();
+            self.differs(what, path(self), nodes, None, String::new()).await;
+        }
+        let found = of_file(ino, offset / BLOCK, compare::blocks(answers));
+        if found.is_empty() {
+            return Ok(());
+        }
+        let left = self.mend(&found).await;
+        let still = if self.repair {
+            let again = self.part(part).await?;
+            of_file(ino, offset / BLOCK, compare::blocks(&again))
+        } else {
+            found.clone()
+        };
+        for run in words::runs(&found) {
+            let is_left = |difference: &Difference<_>| still.iter().any(|other| other.place == difference.place);
+            let done = self.outcome(1, run.iter().any(is_left), &left);
+            let what = words::of_blocks(run);
+            self.differs(what, path(self), run[0].groups(), run[0].odd_one_out(), done)
+                .await;
+        }
+        Ok(())
+    }
+
+    async fn mend<P: mend::Place>(&mut self, differences: &[Difference<P>]) -> Vec<String> {
+        if !self.repair {
+            return Vec::new();
+        }
+        mend::all(&self.healer, self.asker.at_index, differences).await.1
+    }
+
+    /// Counts it as mended if all replicas have it alike now.
+    fn outcome(&mut self, count: u64, is_left: bool, left: &[String]) -> String {
+        match (self.repair, is_left, left) {
+            (false, ..) => String::new(),
+            (true, false, _) => {
+                self.verdict.mended += count;
+                "mended".into()
+            }
+            (true, true, []) => "not mended: it was changed meanwhile".into(),
+            (true, true, left) => format!("not mended: {}", left.join("; ")),
+        }
+    }
+
+    /// After each part: whoever asked gives up if nothing comes for a minute.
+    async fn progress(&self, bytes: u64) {
+        let progress = CheckProgress {
+            bytes,
+            bytes_total: self.total,
+            keys: self.verdict.keys,
+        };
+        let event = CheckEvent {
+            event: Some(Event::Progress(progress)),
+        };
+        let _ = self.events.send(Ok(event)).await;
+    }
+
+    fn own(&self, answers: &Answers) -> Result<Found, String> {
+        let name = &self.asker.shared.node().name;
+        match answers.get(name) {
+            Some(Ok(found)) => Ok(found.clone()),
+            Some(Err(why)) => Err(format!("{name}: {why}")),
+            None => Err("this node lost the active role during the check".into()),
+        }
+    }
+
+    async fn differs(
+        &mut self,
+        what: String,
+        path: String,
+        groups: Vec<Vec<String>>,
+        odd_one_out: Option<String>,
+        mended: String,
+    ) {
+        self.verdict.differences += 1;
+        let difference = CheckDifference {
+            what,
+            path,
+            groups: groups.into_iter().map(|nodes| nodes.join("+")).collect(),
+            odd_one_out: odd_one_out.unwrap_or_default(),
+            mended,
+        };
+        let event = CheckEvent {
+            event: Some(Event::Difference(difference)),
+        };
+        let _ = self.events.send(Ok(event)).await;
+    }
+}

@@ -1,0 +1,69 @@
+//! Where a scrub is and what the last one came to, kept in the store's folder: a restart goes on with it.
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    pub(super) began_unix_ms: u64,
+    /// Of the last one that came to its end; 0: none has.
+    pub(super) ended_unix_ms: u64,
+    /// Key at which it goes on, in hexadecimal digits; none: none is under way.
+    pub(super) next: Option<String>,
+    pub(super) keys: u64,
+    pub(super) bytes: u64,
+    pub(super) found: u64,
+    pub(super) mended: u64,
+}
+
+fn path(store: &Path) -> PathBuf {
+    store.join("scrub.json")
+}
+
+impl Record {
+    /// One that can't be read is no reason not to begin anew.
+    pub(super) fn read(store: &Path) -> Self {
+        let read = std::fs::read(path(store)).map(|text| serde_json::from_slice(&text));
+        match read {
+            Ok(Ok(record)) => record,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, file = %path(store).display(), "where the scrub was isn't known: it begins anew");
+                Self::default()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                tracing::warn!(%error, file = %path(store).display(), "where the scrub was isn't known: it begins anew");
+                Self::default()
+            }
+        }
+    }
+
+    /// Whole or not at all; not synced, for to lose it costs a part of one reading.
+    pub(super) fn write(&self, store: &Path) -> io::Result<()> {
+        let (path, new) = (path(store), store.join("scrub.json.new"));
+        std::fs::write(&new, serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(new, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_comes_back_as_it_was_and_a_broken_one_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Record::read(folder.path()), Record::default());
+        let record = Record {
+            began_unix_ms: 5,
+            next: Some("6200".into()),
+            ..Record::default()
+        };
+        record.write(folder.path()).unwrap();
+        assert_eq!(Record::read(folder.path()), record);
+        std::fs::write(path(folder.path()), "{\"began").unwrap();
+        assert_eq!(Record::read(folder.path()), Record::default());
+    }
+}

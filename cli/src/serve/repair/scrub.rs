@@ -1,0 +1,249 @@
+//! Reads everything that this node has stored, from time to time and paced, or at once if an operator asks.
+
+use super::Healer;
+use super::record::Record;
+use bytes::Bytes;
+use holdfast_proto::control::{Scrub, ScrubEvent};
+use holdfast_replicator::clock::{boottime_ms, unix_ms};
+use holdfast_storage::disk::aligned::AlignedBuf;
+use holdfast_storage::error::{StoreError, chain};
+use holdfast_storage::identity::hex;
+use holdfast_storage::meta::Meta as _;
+use holdfast_storage::scrub::{self, Step};
+use holdfast_storage::types::Ino;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tonic::Status;
+
+/// After a start others have a need of the disk first.
+const SETTLE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(60);
+const SAVE_EVERY_MS: u64 = 5_000;
+/// What a key costs, in bytes read, for the pace.
+const KEY_COST: u64 = 256;
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// What is known of it; the task writes, status and the operator's command read.
+#[derive(Default)]
+pub(in super::super) struct Scrubber {
+    state: Mutex<State>,
+    /// Somebody wants it now.
+    now: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    record: Record,
+    keys_total: u64,
+    next_unix_ms: u64,
+    trouble: Option<String>,
+    /// Those who wait for it, and therefore no pace.
+    asking: u64,
+    /// Scrubs that came to their end since the start.
+    ended: u64,
+}
+
+impl Scrubber {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in super::super) fn message(&self) -> Scrub {
+        let state = self.state();
+        let record = &state.record;
+        Scrub {
+            running: record.next.is_some(),
+            began_unix_ms: record.began_unix_ms,
+            ended_unix_ms: record.ended_unix_ms,
+            keys: record.keys,
+            keys_total: state.keys_total,
+            bytes: record.bytes,
+            found: record.found,
+            mended: record.mended,
+            next_unix_ms: if record.next.is_some() { 0 } else { state.next_unix_ms },
+            trouble: state.trouble.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Until a whole one that began no earlier than this question has ended, or nobody listens any more.
+    pub(in super::super) async fn run_now(&self, healer: &Healer, events: mpsc::Sender<Result<ScrubEvent, Status>>) {
+        let wanted = {
+            let mut state = self.state();
+            state.asking += 1;
+            state.trouble = None;
+            // What one that is under way has read before doesn't count: it begins anew.
+            if state.record.next.is_some() {
+                state.record = begun(&state.record);
+            }
+            state.ended + 1
+        };
+        self.now.notify_one();
+        loop {
+            let (done, trouble) = {
+                let state = self.state();
+                (state.ended >= wanted, state.trouble.clone())
+            };
+            if let Some(why) = trouble.filter(|_| !done) {
+                let _ = events.send(Err(Status::unavailable(why))).await;
+                break;
+            }
+            let event = ScrubEvent {
+                scrub: Some(self.message()),
+                damaged: if done {
+                    healer.shared().still_damaged()
+                } else {
+                    Vec::new()
+                },
+                done,
+            };
+            if events.send(Ok(event)).await.is_err() || done {
+                break;
+            }
+            tokio::time::sleep(TELL_EVERY).await;
+        }
+        self.state().asking -= 1;
+    }
+}
+
+fn begun(before: &Record) -> Record {
+    Record {
+        began_unix_ms: unix_ms(),
+        ended_unix_ms: before.ended_unix_ms,
+        next: Some(String::new()),
+        ..Record::default()
+    }
+}
+
+pub(in super::super) async fn follow(healer: Arc<Healer>) {
+    let scrubber = &healer.shared().scrubber;
+    let store = healer.shared().config.store.path.clone();
+    let every_ms = healer.shared().config.scrub.every.as_millis() as u64;
+    scrubber.state().record = Record::read(&store);
+    let _ = tokio::time::timeout(SETTLE, scrubber.now.notified()).await;
+    loop {
+        let (is_running, left_ms) = {
+            let mut state = scrubber.state();
+            state.next_unix_ms = state.record.began_unix_ms.saturating_add(every_ms).max(1);
+            // A wall clock that was in the future once must not put it off for ever.
+            let left_ms = state.next_unix_ms.saturating_sub(unix_ms()).min(every_ms);
+            (state.record.next.is_some(), left_ms)
+        };
+        if !is_running {
+            let _ = tokio::time::timeout(Duration::from_millis(left_ms), scrubber.now.notified()).await;
+            let mut state = scrubber.state();
+            state.record = begun(&state.record);
+        }
+        match through(&healer).await {
+            Ok(()) => scrubber.state().trouble = None,
+            Err(error) => {
+                healer.shared().handle.read_failed(&error);
+                let why = format!("reading what is stored here failed: {}", chain(&error));
+                if scrubber.state().trouble.replace(why.clone()).is_none() {
+                    tracing::error!(why, "the scrub stopped");
+                }
+                let _ = tokio::time::timeout(RETRY, scrubber.now.notified()).await;
+            }
+        }
+        if let Err(error) = scrubber.state().record.write(&store) {
+            tracing::warn!(%error, "where the scrub is can't be kept; it begins anew after a restart");
+        }
+    }
+}
+
+/// From where it was to the end.
+async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
+    let scrubber = &healer.shared().scrubber;
+    let store = healer.shared().handle.store().clone();
+    let rate = healer.shared().config.scrub.rate;
+    let mut buffer = AlignedBuf::default();
+    let mut saved_ms = boottime_ms();
+    scrubber.state().keys_total = store.meta.count()?;
+    loop {
+        let (from, began) = {
+            let state = scrubber.state();
+            (
+                state.record.next.clone().unwrap_or_default(),
+                state.record.began_unix_ms,
+            )
+        };
+        // Digits of its own making; others begin it anew.
+        let from = bytes_of(&from).unwrap_or_default();
+        let since = boottime_ms();
+        let reading = store.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let step = scrub::step(&reading, &from, &mut buffer);
+            (step, buffer)
+        });
+        let Ok((step, given_back)) = read.await else {
+            // The runtime is ending.
+            return Ok(());
+        };
+        buffer = given_back;
+        let Step {
+            next,
+            keys,
+            bytes,
+            suspects,
+            damaged,
+        } = step?;
+        let suspected: Vec<(Ino, u64)> = suspects.into_iter().chain(damaged).collect();
+        let healed = healer.heal(&suspected).await;
+        let is_last = next.is_none();
+        let asked = {
+            let mut state = scrubber.state();
+            // Somebody had it begin anew.
+            if state.record.began_unix_ms != began || state.record.next.is_none() {
+                continue;
+            }
+            let record = &mut state.record;
+            record.keys += keys;
+            record.bytes += bytes;
+            record.found += healed.mended + healed.left.len() as u64;
+            record.mended += healed.mended;
+            record.next = next.map(|key| hex(&key));
+            if is_last {
+                record.ended_unix_ms = unix_ms();
+                state.ended += 1;
+            }
+            state.asking > 0
+        };
+        if is_last {
+            let Scrub {
+                keys,
+                bytes,
+                found,
+                mended,
+                ..
+            } = scrubber.message();
+            tracing::info!(
+                keys,
+                bytes,
+                found,
+                mended,
+                "everything that is stored here has been read"
+            );
+            return Ok(());
+        }
+        if boottime_ms() >= saved_ms + SAVE_EVERY_MS {
+            saved_ms = boottime_ms();
+            let record = scrubber.state().record.clone();
+            let _ = record.write(&healer.shared().config.store.path);
+        }
+        if !asked {
+            let due_ms = (bytes + keys * KEY_COST) * 1000 / rate;
+            let took_ms = boottime_ms().saturating_sub(since);
+            let _ = tokio::time::timeout(
+                Duration::from_millis(due_ms.saturating_sub(took_ms)),
+                scrubber.now.notified(),
+            )
+            .await;
+        }
+    }
+}
+
+fn bytes_of(digits: &str) -> Option<Bytes> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(byte).collect::<Option<Vec<u8>>>().map(Bytes::from)
+}

@@ -1,0 +1,126 @@
+//! Reads everything that a replica has stored, beside all that it does, and finds what doesn't fit its checksum. It only
+//! suspects: what is just being applied looks the same, and only the apply thread can tell (`Applier::look`).
+
+use crate::data::sums::{self, GROUP, Sum};
+use crate::disk::Disk;
+use crate::disk::aligned::AlignedBuf;
+use crate::error::StoreError;
+use crate::key;
+use crate::meta::Meta;
+use crate::record::Inode;
+use crate::store::Store;
+use crate::types::{BLOCK, Ino};
+use bytes::Bytes;
+
+/// Keys looked at in one step, and groups of blocks.
+const KEYS: u64 = 4096;
+const GROUPS: usize = 8;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Where the next step begins; none: this was the last.
+    pub next: Option<Bytes>,
+    pub keys: u64,
+    /// Read from data files.
+    pub bytes: u64,
+    pub suspects: Vec<(Ino, u64)>,
+    /// Marked as damaged before: there is nothing to compare with.
+    pub damaged: Vec<(Ino, u64)>,
+}
+
+/// Some of the keys from `from` on, and the blocks whose checksums are among them. The metadata store verifies its own
+/// checksums as it reads; its error is this one's.
+pub fn step<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], buffer: &mut AlignedBuf) -> Result<Step, StoreError> {
+    let mut step = Step::default();
+    let mut groups = Vec::new();
+    let mut bad = None;
+    store.meta.scan(b"", from, &mut |key, value| {
+        if step.keys == KEYS || groups.len() == GROUPS {
+            step.next = Some(Bytes::copy_from_slice(key));
+            return false;
+        }
+        step.keys += 1;
+        match (key.first(), key::owner(key), key::tail_number(key)) {
+            (Some(b'b'), Some(ino), Some(group)) => groups.push((ino, group, Bytes::copy_from_slice(value))),
+            (Some(b'i'), _, _) => bad = Inode::decode(&Bytes::copy_from_slice(value)).err(),
+            _ => {}
+        }
+        bad.is_none()
+    })?;
+    if let Some(bad) = bad {
+        return Err(bad.into());
+    }
+    for (ino, group, value) in groups {
+        let stored = sums::Group::decode(&value).0;
+        let first = group * GROUP;
+        let has_bytes = |sum: &&Sum| **sum != sums::HOLE && **sum != sums::DAMAGED;
+        step.bytes += stored.iter().filter(has_bytes).count() as u64 * BLOCK;
+        for number in wrong(store, ino, first, &stored[..], buffer)? {
+            let sum = stored[(number - first) as usize];
+            let found = if sum == sums::DAMAGED {
+                &mut step.damaged
+            } else {
+                &mut step.suspects
+            };
+            found.push((ino, number));
+        }
+    }
+    Ok(step)
+}
+
+/// Of consecutive blocks with these checksums, those whose bytes on the disk don't fit. What can't be read doesn't either.
+pub(crate) fn wrong<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    ino: Ino,
+    first: u64,
+    sums: &[Sum],
+    buffer: &mut AlignedBuf,
+) -> Result<Vec<u64>, StoreError> {
+    let Some(last) = sums.iter().rposition(|sum| *sum != sums::HOLE) else {
+        return Ok(Vec::new());
+    };
+    let begin = sums.iter().position(|sum| *sum != sums::HOLE).unwrap_or(last);
+    let (sums, first) = (&sums[begin..=last], first + begin as u64);
+    buffer.grow(sums.len() * BLOCK as usize);
+    let buffer = &mut buffer[..sums.len() * BLOCK as usize];
+    if store.data.read_from_disk(ino, buffer, first * BLOCK).is_err() {
+        return one_by_one(store, ino, first, sums);
+    }
+    let blocks = buffer.chunks_exact(BLOCK as usize);
+    Ok(sums
+        .iter()
+        .zip(blocks)
+        .zip(first..)
+        .filter(|((sum, block), _)| **sum != sums::HOLE && sums::of(block) != **sum)
+        .map(|(_, number)| number)
+        .collect())
+}
+
+/// A single sector that can't be read must not hide its neighbours.
+fn one_by_one<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    ino: Ino,
+    first: u64,
+    sums: &[Sum],
+) -> Result<Vec<u64>, StoreError> {
+    let mut found = Vec::new();
+    let mut block = AlignedBuf::zeroed(BLOCK as usize);
+    let mut unread = None;
+    for (sum, number) in sums.iter().zip(first..).filter(|(sum, _)| **sum != sums::HOLE) {
+        match store.data.read_from_disk(ino, &mut block, number * BLOCK) {
+            Ok(()) if sums::of(&block) == *sum => {}
+            Ok(()) => found.push(number),
+            Err(error) => {
+                found.push(number);
+                unread = Some(error);
+            }
+        }
+    }
+    // Nothing at all could be read: that is the disk's failure and not some blocks'.
+    match unread {
+        Some(error) if sums.len() > 1 && found.len() == sums.iter().filter(|sum| **sum != sums::HOLE).count() => {
+            Err(error)
+        }
+        _ => Ok(found),
+    }
+}
