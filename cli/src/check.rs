@@ -24,6 +24,12 @@ pub struct Check {
     /// Stop after so many ranges of keys and blocks
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     max_ranges: u64,
+    /// Compare one digest of all metadata and checksums: at once, without reading data
+    #[arg(long, conflicts_with_all = ["repair", "full"])]
+    quick: bool,
+    /// Compare all metadata and read all data from the disks; so it is without --quick
+    #[arg(long)]
+    full: bool,
     /// Put right what two nodes have alike and the third otherwise, while they are in use
     #[arg(long)]
     repair: bool,
@@ -78,7 +84,7 @@ impl Check {
             let request = CheckRequest {
                 max_ranges: self.max_ranges,
                 repair: self.repair,
-                quick: false,
+                quick: self.quick,
             };
             let mut events = daemon.answer(EVENT_WITHIN, client.check(request)).await?;
             let mut differences = Vec::new();
@@ -149,13 +155,21 @@ fn difference_lines(difference: &CheckDifference) -> String {
     line
 }
 
-fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
-    let compared = format!(
+fn compared(verdict: &CheckVerdict) -> String {
+    format!(
         "{} of data read from disk on each node and {} of metadata, at log index {}",
         bytes(verdict.bytes),
         count(verdict.keys, "key"),
         verdict.at_index
-    );
+    )
+}
+
+fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
+    let compared = if verdict.keys == 0 && verdict.bytes == 0 {
+        format!("the digests of all that was applied, at log index {}", verdict.at_index)
+    } else {
+        compared(verdict)
+    };
     let mut text = match outcome {
         Outcome::Same if verdict.mended > 0 => format!(
             "same now: {} mended in {compared}\n",

@@ -104,7 +104,7 @@ fn redo(opened: &Opened<RealDisk, Rocks>) -> anyhow::Result<LogIndex> {
         ..
     } = opened;
     let known = recovered.hard_state.commit.max(open::stored(store)?).max(*checkpoint);
-    let mut applier = Applier::new(store.clone(), *redo_until);
+    let mut applier = Applier::new(store.clone(), *redo_until)?;
     while store.applied() < known {
         let read = log.reader().read(store.applied().next(), known.next(), BATCH_BYTES)?;
         let entries = read.into_iter().map(|entry| Committed {

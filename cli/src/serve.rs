@@ -149,6 +149,7 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
     let healing = [
         tokio::spawn(repair::follow_reads(healer.clone())),
         tokio::spawn(repair::follow_scrub(healer)),
+        tokio::spawn(check::follow_digests(shared.clone())),
     ];
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");

@@ -75,7 +75,7 @@ impl Node {
         };
         open::format(&disk, &identity, 1 << 20).unwrap();
         let opened = open::open(disk, Rocks::open(&store.join("meta")).unwrap(), identity).unwrap();
-        let applier = Applier::new(opened.store.clone(), LogIndex::ZERO);
+        let applier = Applier::new(opened.store.clone(), LogIndex::ZERO).unwrap();
         let mut node = Self {
             folder,
             store,

@@ -10,6 +10,7 @@ use crate::view::Watch;
 use crate::waiting::Answer;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
+use holdfast_storage::digest::Mismatch;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::effects::CheckPart;
 use holdfast_storage::error::StoreError;
@@ -198,6 +199,13 @@ impl Handle {
         let (answer, mended) = oneshot::channel();
         self.send(Command::Mend(MendWork::Keys(keys, answer)));
         mended.await.ok()
+    }
+
+    /// As `Applier::correct_digest`. None: nothing is applied here any more.
+    pub async fn correct_digest(&self, mismatch: Mismatch) -> Option<()> {
+        let (answer, corrected) = oneshot::channel();
+        self.send(Command::Mend(MendWork::Digest(mismatch, answer)));
+        corrected.await.ok()
     }
 
     /// From now on reads that meet rot wait for whoever takes them from this channel.

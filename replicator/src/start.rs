@@ -262,7 +262,7 @@ impl Replica {
         };
         let apply_thread = ApplyThread {
             store: store.clone(),
-            applier: Applier::new(store.clone(), redo_until),
+            applier: Applier::new(store.clone(), redo_until)?,
             reader: reader.clone(),
             work: apply_work,
             to_loop: to_loop.clone(),

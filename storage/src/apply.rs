@@ -9,6 +9,7 @@ mod runs;
 
 use crate::check::{self, Part};
 use crate::data::sums::{self, Working};
+use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::effects::{Effect, Entry};
@@ -46,25 +47,27 @@ pub struct Applier<D: Disk, M: Meta> {
     /// Entries up to here may have been applied before a crash, in part and in any order: their blocks may be
     /// torn until redo has passed them, so an old block that doesn't fit its checksum is no sign of rot.
     redo_until: LogIndex,
+    digest: Digest,
     touched: Touched,
     block: Vec<u8>,
     large: AlignedBuf,
 }
 
 impl<D: Disk, M: Meta> Applier<D, M> {
-    pub fn new(store: Arc<Store<D, M>>, redo_until: LogIndex) -> Self {
-        let began = store.applied();
-        Self {
+    pub fn new(store: Arc<Store<D, M>>, redo_until: LogIndex) -> Result<Self, StoreError> {
+        let (began, digest) = (store.applied(), Digest::load(&store.meta)?);
+        Ok(Self {
             store,
             sums: Working::default(),
             ranges: Vec::new(),
             runs: Runs::default(),
             settled: Settled::default(),
             redo_until,
+            digest,
             touched: Touched::from(began),
             block: vec![0; BLOCK as usize],
             large: AlignedBuf::default(),
-        }
+        })
     }
 
     /// Applies entries that follow each other and what is applied already. Returns the answers to check
@@ -127,7 +130,10 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     fn commit(&mut self, index: LogIndex) -> Result<(), StoreError> {
         self.write_runs()?;
         let mut changes = std::mem::take(&mut self.ranges);
-        self.sums.flush(&mut changes);
+        self.sums.flush(&mut changes, &mut self.digest);
+        for (key, value) in &self.settled.keys {
+            self.digest.replace(&self.store.meta, key, value.as_deref())?;
+        }
         let keys = self.settled.keys.iter();
         changes.extend(keys.map(|(key, value)| match value {
             Some(value) => Change::Put(key.clone(), value.clone()),
@@ -136,6 +142,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         let mut applied = BytesMut::with_capacity(8);
         applied.put_u64_le(index.0);
         changes.push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
+        changes.push(self.digest.change());
         self.store.meta.write(changes)?;
         self.store.overlay.applied(index, &self.settled);
         self.store.set_applied(index);
@@ -168,7 +175,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             }
             Effect::Purge { ino } => {
                 self.runs.take(ino);
-                self.sums.purge(ino, &mut self.ranges);
+                self.sums
+                    .purge(&self.store.meta, ino, &mut self.ranges, &mut self.digest)?;
                 self.store.data.remove(ino)?;
             }
             Effect::Check { .. } => {}
@@ -255,7 +263,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     fn truncate(&mut self, index: LogIndex, ino: Ino, size: u64) -> Result<(), StoreError> {
         let (block, inside) = (size / BLOCK, (size % BLOCK) as usize);
         if inside == 0 {
-            self.sums.cut(&self.store.meta, ino, block, &mut self.ranges)?;
+            self.sums
+                .cut(&self.store.meta, ino, block, &mut self.ranges, &mut self.digest)?;
         } else {
             let old = self.sums.get(&self.store.meta, ino, block)?;
             let sum = if old == sums::HOLE {
@@ -263,7 +272,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             } else {
                 self.sum_with(index, ino, block, inside, &ZEROS[inside..])?
             };
-            self.sums.cut(&self.store.meta, ino, block + 1, &mut self.ranges)?;
+            self.sums
+                .cut(&self.store.meta, ino, block + 1, &mut self.ranges, &mut self.digest)?;
             self.sums.set(&self.store.meta, ino, block, sum)?;
         }
         self.store.data.truncate(ino, size)
@@ -281,7 +291,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         self.zero_inside(index, ino, offset, whole.start * BLOCK)?;
         self.zero_inside(index, ino, whole.end * BLOCK, end)?;
         self.sums
-            .clear(&self.store.meta, ino, whole.clone(), &mut self.ranges)?;
+            .clear(&self.store.meta, ino, whole.clone(), &mut self.ranges, &mut self.digest)?;
         self.store
             .data
             .punch(ino, whole.start * BLOCK, (whole.end - whole.start) * BLOCK)

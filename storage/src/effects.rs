@@ -46,7 +46,8 @@ pub enum Effect {
 /// A part of the replicated state that is compared at one index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckPart {
-    /// Metadata keys from `from` (included) on, at most `limit` keys, `b` keys left out; the next part begins where this one ended.
+    /// Metadata keys from `from` (included) on, at most `limit` keys, `b` keys left out; the next part begins where this one ended. With a
+    /// limit of 0 the digest of all keys is compared instead, `b` keys included.
     Meta { from: Bytes, limit: u32 },
     /// Data of a file, read from disk.
     Data { ino: Ino, offset: u64, len: u64 },

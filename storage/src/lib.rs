@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod class;
 pub mod copy;
 pub mod data;
+pub mod digest;
 pub mod disk;
 pub mod effects;
 pub mod error;

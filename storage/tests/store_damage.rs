@@ -372,6 +372,14 @@ fn parts(node: &mut Node<SimDisk>) -> Vec<Result<Found, String>> {
     }
 }
 
+fn digest(node: &mut Node<SimDisk>) -> Vec<u8> {
+    let part = CheckPart::Meta {
+        from: bytes::Bytes::new(),
+        limit: 0,
+    };
+    check(node, part).found.expect("answers").hash
+}
+
 /// The same entries on another node, in other batches, with other checkpoints.
 fn follower(life: &mut Life<SimDisk>, seed: u64) -> Node<SimDisk> {
     life.node.append().expect("appends");
@@ -409,5 +417,7 @@ proptest! {
         let mut other = follower(&mut life, seed);
         settle(&mut life.node);
         prop_assert_eq!(parts(&mut life.node), parts(&mut other));
+        prop_assert_eq!(digest(&mut life.node), digest(&mut other));
+        prop_assert_eq!(holdfast_storage::digest::verify(&other.meta).expect("reads"), None);
     }
 }

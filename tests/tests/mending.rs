@@ -101,6 +101,14 @@ fn notices(node: &Node) -> String {
     holdfast(node, &["status"]).1
 }
 
+/// The alarm is to come within ten seconds.
+fn wait_notice(node: &Node, words: &str, there: bool) {
+    let seen = wait_for("the notice", seconds(10), || {
+        Ok((notices(node).contains(words) == there).then_some(()))
+    });
+    seen.unwrap_or_else(|error| panic!("{error:#}: {words}, {there}: {}", notices(node)));
+}
+
 #[test]
 fn a_read_that_meets_rot_gets_what_was_written() {
     let lab = lab(LabOptions::default());
@@ -281,6 +289,16 @@ fn differences_put_in_by_hand_are_named_and_mended() {
     change_store(&lab, &odd, |meta| differences(meta, &odd.dir().join("store"), ino));
 
     let active = ready(&lab);
+    // The same was applied; that the store holds something else shows when it is read.
+    let (output, said) = holdfast(&active, &["check", "--quick"]);
+    assert!(output.status.success(), "{said}");
+    let (output, said) = holdfast(&odd, &["scrub"]);
+    assert!(output.status.success(), "{said}");
+    let (output, said) = holdfast(&active, &["check", "--quick"]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("{} is the odd one out", odd.name())), "{said}");
+    wait_notice(&active, &format!("{} doesn't hold the same", odd.name()), true);
+
     let (output, said) = holdfast(&active, &["check"]);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let named = [
@@ -315,6 +333,9 @@ fn differences_put_in_by_hand_are_named_and_mended() {
     );
     load.finish();
     assert_same(&lab);
+    let (output, said) = holdfast(&active, &["check", "--quick"]);
+    assert!(output.status.success(), "{said}");
+    wait_notice(&active, "doesn't hold the same", false);
     // As a reader sees it there.
     switch(&active, &odd);
     assert!(content(&odd.mnt().join("file")) == bytes());

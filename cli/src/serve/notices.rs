@@ -114,6 +114,18 @@ pub(super) fn of(
         ));
     }
     found.extend(of_damage(&shared.damage()));
+    if let Some(found_apart) = shared.divergence() {
+        let what = match &found_apart.odd_one_out {
+            Some(odd) => format!("{odd} doesn't hold the same as the two others"),
+            None => "the replicas don't hold the same".into(),
+        };
+        found.push(notice(
+            what,
+            "`holdfast check` says where, `holdfast check --repair` mends it. Don't move the active role to a node that is the odd one out before that. See `A difference` in the runbook.",
+            found_apart.since_unix_ms,
+            true,
+        ));
+    }
     let scrub = shared.scrubber.message();
     if !scrub.trouble.is_empty() {
         found.push(notice(

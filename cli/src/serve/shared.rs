@@ -13,6 +13,7 @@ use holdfast_storage::types::{BLOCK, Ino};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::check::Divergence;
 use super::repair::{Damage, Healed, Scrubber};
 
 pub(super) struct Shared {
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     last_changed: OnceLock<String>,
     pub(super) scrubber: Scrubber,
     damage: Mutex<Damage>,
+    divergence: Mutex<Option<Divergence>>,
 }
 
 /// Damaged blocks that one answer names.
@@ -76,6 +78,7 @@ impl Shared {
             last_changed: OnceLock::new(),
             scrubber: Scrubber::default(),
             damage: Mutex::default(),
+            divergence: Mutex::default(),
         }
     }
 
@@ -134,6 +137,30 @@ impl Shared {
 
     pub(super) fn damage(&self) -> MutexGuard<'_, Damage> {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn divergence(&self) -> Option<Divergence> {
+        self.divergence.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the last comparison found. Said once; since when it has been so is kept.
+    pub(super) fn set_divergence(&self, found: Option<Divergence>) {
+        let mut known = self.divergence.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*known, found) {
+            (None, None) => {}
+            (Some(_), None) => {
+                tracing::info!("the replicas hold the same again");
+                *known = None;
+            }
+            (Some(before), Some(found)) => {
+                let since_unix_ms = before.since_unix_ms;
+                *known = Some(Divergence { since_unix_ms, ..found });
+            }
+            (None, Some(found)) => {
+                tracing::error!(groups = ?found.groups, odd_one_out = found.odd_one_out, "the replicas don't hold the same: `holdfast check` says where");
+                *known = Some(found);
+            }
+        }
     }
 
     /// Each in one sentence.

@@ -4,6 +4,7 @@ use super::{ThreadEvent, ToLoop};
 use crate::disk_health::{DiskHealth, Work};
 use holdfast_storage::RealStore;
 use holdfast_storage::apply::{Applier, Committed};
+use holdfast_storage::digest::Mismatch;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::log::LogReader;
@@ -27,6 +28,7 @@ pub(crate) enum MendWork {
     Look(Vec<(Ino, u64)>, oneshot::Sender<Vec<State>>),
     Blocks(Vec<mend::Block>, oneshot::Sender<Vec<Mended>>),
     Keys(Vec<mend::Key>, oneshot::Sender<Vec<Mended>>),
+    Digest(Mismatch, oneshot::Sender<()>),
 }
 
 /// Bytes and entries that one batch applies at most.
@@ -83,6 +85,10 @@ impl ApplyThread {
             MendWork::Keys(keys, answer) => {
                 let mended = keys.iter().map(|key| applier.mend_key(key));
                 let _ = answer.send(mended.collect::<Result<_, _>>()?);
+            }
+            MendWork::Digest(mismatch, answer) => {
+                applier.correct_digest(mismatch)?;
+                let _ = answer.send(());
             }
         }
         Ok(())

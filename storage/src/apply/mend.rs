@@ -4,6 +4,7 @@
 use super::Applier;
 use crate::apply::is_own;
 use crate::data::sums;
+use crate::digest::Mismatch;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::error::StoreError;
@@ -109,7 +110,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         let sum = if is_zeros { sums::HOLE } else { mend.is };
         self.sums.set(&self.store.meta, ino, number, sum)?;
         let mut changes = Vec::new();
-        self.sums.flush(&mut changes);
+        self.sums.flush(&mut changes, &mut self.digest);
         self.write_mended(changes)?;
         Ok(Mended::Done)
     }
@@ -141,6 +142,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             Some(value) => Change::Put(mend.key.clone(), value.clone()),
             None => Change::Delete(mend.key.clone()),
         };
+        self.digest
+            .replace(&self.store.meta, &mend.key, mend.value.as_deref())?;
         self.write_mended(vec![change])?;
         let mut settled = Settled::default();
         settled.keys.insert(mend.key.clone(), mend.value.clone());
@@ -148,7 +151,14 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         Ok(Mended::Done)
     }
 
-    fn write_mended(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    /// The digest says what the store holds from now on: a comparison with the others shows that it isn't what was applied.
+    pub fn correct_digest(&mut self, mismatch: Mismatch) -> Result<(), StoreError> {
+        self.digest.correct(mismatch.kept, mismatch.holds);
+        self.write_mended(Vec::new())
+    }
+
+    fn write_mended(&self, mut changes: Vec<Change>) -> Result<(), StoreError> {
+        changes.push(self.digest.change());
         self.store.meta.write(changes)?;
         // Readers that wait for the next batch look at once.
         self.store.set_applied(self.store.applied());

@@ -7,6 +7,7 @@ use super::{BLOCKS_MAX, PIECE_KEYS, Piece, hash_pair, history, rebuild, walk};
 use crate::checkpoint;
 use crate::data::DataFiles;
 use crate::data::sums::{self, GROUP, Group};
+use crate::digest;
 use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, Space};
 use crate::error::StoreError;
@@ -74,6 +75,7 @@ impl<D: Disk, M: Meta> Target<D, M> {
             voted
         };
         let data = DataFiles::new(disk.clone());
+        meta.write(vec![digest::forget()])?;
         if again || !sound {
             rebuild::checksums(&disk, &data, &meta)?;
         }

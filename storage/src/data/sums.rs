@@ -1,5 +1,6 @@
 //! Checksums of 4 KiB blocks: the first 16 bytes of each block's blake3, 128 of them to a key.
 
+use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::key;
 use crate::meta::{Change, Meta};
@@ -111,10 +112,16 @@ pub fn next(meta: &impl Meta, ino: Ino, block: u64) -> Result<Option<u64>, Store
     Ok(found)
 }
 
+struct Kept {
+    group: Group,
+    /// As the metadata store has it, or will when what this batch deletes is gone.
+    stored: Option<Bytes>,
+}
+
 /// The apply thread's working copy; only it changes checksums.
 #[derive(Default)]
 pub struct Working {
-    groups: BTreeMap<(Ino, u64), Group>,
+    groups: BTreeMap<(Ino, u64), Kept>,
     dirty: BTreeSet<(Ino, u64)>,
     /// Groups that this batch deletes: the metadata store still shows them until the batch is written.
     deleted: Vec<(Ino, Range<u64>)>,
@@ -126,17 +133,20 @@ const KEPT: usize = 4096;
 impl Working {
     fn group(&mut self, meta: &impl Meta, ino: Ino, group: u64) -> Result<&mut Group, StoreError> {
         match self.groups.entry((ino, group)) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Occupied(known) => Ok(&mut known.into_mut().group),
             Entry::Vacant(empty) => {
                 let deleted = self
                     .deleted
                     .iter()
                     .any(|(of, groups)| *of == ino && groups.contains(&group));
-                Ok(empty.insert(if deleted {
-                    Group::empty()
+                let stored = if deleted {
+                    None
                 } else {
-                    Group::load(meta, ino, group)?
-                }))
+                    meta.get(&key::sums(ino, group))?
+                };
+                let known = stored.as_ref().map_or_else(Group::empty, |value| Group::decode(value));
+                let kept = Kept { group: known, stored };
+                Ok(&mut empty.insert(kept).group)
             }
         }
     }
@@ -158,6 +168,7 @@ impl Working {
         ino: Ino,
         blocks: Range<u64>,
         changes: &mut Vec<Change>,
+        digest: &mut Digest,
     ) -> Result<(), StoreError> {
         let whole = blocks.start.div_ceil(GROUP)..blocks.end / GROUP;
         if whole.start >= whole.end {
@@ -165,7 +176,7 @@ impl Working {
                 .into_iter()
                 .try_for_each(|block| self.set(meta, ino, block, HOLE));
         }
-        self.delete(ino, whole.clone(), changes);
+        self.delete(meta, ino, whole.clone(), changes, digest)?;
         let before = blocks.start..whole.start * GROUP;
         let after = whole.end * GROUP..blocks.end;
         before
@@ -174,38 +185,83 @@ impl Working {
     }
 
     /// All blocks from `block` on become holes.
-    pub fn cut(&mut self, meta: &impl Meta, ino: Ino, block: u64, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+    pub fn cut(
+        &mut self,
+        meta: &impl Meta,
+        ino: Ino,
+        block: u64,
+        changes: &mut Vec<Change>,
+        digest: &mut Digest,
+    ) -> Result<(), StoreError> {
         let end = (block / GROUP + 1) * GROUP;
         if !block.is_multiple_of(GROUP) {
             (block..end).try_for_each(|block| self.set(meta, ino, block, HOLE))?;
         }
-        self.delete(ino, block.div_ceil(GROUP)..u64::MAX, changes);
-        Ok(())
+        self.delete(meta, ino, block.div_ceil(GROUP)..u64::MAX, changes, digest)
     }
 
     /// The inode is gone.
-    pub fn purge(&mut self, ino: Ino, changes: &mut Vec<Change>) {
-        self.delete(ino, 0..u64::MAX, changes);
+    pub fn purge(
+        &mut self,
+        meta: &impl Meta,
+        ino: Ino,
+        changes: &mut Vec<Change>,
+        digest: &mut Digest,
+    ) -> Result<(), StoreError> {
+        self.delete(meta, ino, 0..u64::MAX, changes, digest)
     }
 
-    fn delete(&mut self, ino: Ino, groups: Range<u64>, changes: &mut Vec<Change>) {
+    fn delete(
+        &mut self,
+        meta: &impl Meta,
+        ino: Ino,
+        groups: Range<u64>,
+        changes: &mut Vec<Change>,
+        digest: &mut Digest,
+    ) -> Result<(), StoreError> {
+        let before = |group: u64| {
+            let mut deleted = self.deleted.iter();
+            deleted.any(|(of, groups)| *of == ino && groups.contains(&group))
+        };
+        let (first, end) = (key::sums(ino, groups.start), key::sums(ino, groups.end));
+        meta.scan(&first[..9], &first, &mut |key, value| {
+            if key >= &end[..] {
+                return false;
+            }
+            if !key::tail_number(key).is_some_and(before) {
+                digest.remove(key, value);
+            }
+            true
+        })?;
         let range = (ino, groups.start)..(ino, groups.end);
         let known: Vec<_> = self.groups.range(range).map(|(at, _)| *at).collect();
         for at in known {
             self.groups.remove(&at);
             self.dirty.remove(&at);
         }
-        changes.push(Change::DeleteRange(
-            key::sums(ino, groups.start),
-            key::sums(ino, groups.end),
-        ));
+        changes.push(Change::DeleteRange(first, end));
         self.deleted.push((ino, groups));
+        Ok(())
     }
 
     /// Adds what changed since the last call, to be written in the same batch as the entries that caused it.
-    pub fn flush(&mut self, changes: &mut Vec<Change>) {
+    pub fn flush(&mut self, changes: &mut Vec<Change>, digest: &mut Digest) {
         for at in std::mem::take(&mut self.dirty) {
-            changes.push(self.groups[&at].change(at.0, at.1));
+            let Some(kept) = self.groups.get_mut(&at) else {
+                continue;
+            };
+            let key = key::sums(at.0, at.1);
+            if let Some(old) = &kept.stored {
+                digest.remove(&key, old);
+            }
+            kept.stored = kept.group.encode();
+            changes.push(match &kept.stored {
+                Some(value) => {
+                    digest.add(&key, value);
+                    Change::Put(key, value.clone())
+                }
+                None => Change::Delete(key),
+            });
         }
         self.deleted.clear();
         if self.groups.len() > KEPT {

@@ -73,7 +73,7 @@ impl<D: Disk> Node<D> {
             recovered,
             ..
         } = open::open(disk.clone(), meta.clone(), identity)?;
-        let applier = Applier::new(store.clone(), redo_until);
+        let applier = Applier::new(store.clone(), redo_until)?;
         Ok(Self {
             disk,
             meta,

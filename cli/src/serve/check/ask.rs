@@ -2,6 +2,7 @@
 
 use super::super::shared::Shared;
 use super::compare::Answers;
+use bytes::Bytes;
 use holdfast_storage::effects::CheckPart;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,21 @@ impl Asker {
             missing: BTreeMap::new(),
             at_index: 0,
         }
+    }
+
+    /// One number of each for all that it has applied. A node of an older version can't say it.
+    pub(super) async fn digests(&mut self) -> Result<Answers, String> {
+        let part = CheckPart::Meta {
+            from: Bytes::from_static(&[0xff]),
+            limit: 0,
+        };
+        let mut answers = self.part(part).await?;
+        for found in answers.values_mut() {
+            if found.as_ref().is_ok_and(|found| found.hash.len() != 16) {
+                *found = Err("its software is older than the active node's and keeps no digest".into());
+            }
+        }
+        Ok(answers)
     }
 
     /// On all nodes that still take part.

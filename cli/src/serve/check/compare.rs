@@ -88,6 +88,14 @@ pub(super) fn blocks(answers: &Answers) -> Vec<Difference<u64>> {
         .collect()
 }
 
+/// Of all that was applied.
+pub(super) fn digests(answers: &Answers) -> Option<Difference<()>> {
+    let views: Views = found(answers)
+        .map(|(node, found)| (node.clone(), found.hash.as_slice().try_into().ok()))
+        .collect();
+    differs(&views).then_some(Difference { place: (), views })
+}
+
 /// Keys that all replicas had to list: up to the first of their ends, where the next part begins (none: all to the last key).
 pub(super) fn keys(answers: &Answers) -> (Vec<Difference<Bytes>>, Option<Bytes>) {
     let ends = found(answers).map(|(_, found)| found.next.clone());

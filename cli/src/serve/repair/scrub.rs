@@ -5,6 +5,7 @@ use super::record::Record;
 use bytes::Bytes;
 use holdfast_proto::control::{Scrub, ScrubEvent};
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
+use holdfast_storage::digest;
 use holdfast_storage::disk::aligned::AlignedBuf;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::identity::hex;
@@ -159,6 +160,9 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
     let mut buffer = AlignedBuf::default();
     let mut saved_ms = boottime_ms();
     scrubber.state().keys_total = store.meta.count()?;
+    if scrubber.state().record.next.as_deref() == Some("") {
+        verify(healer).await?;
+    }
     loop {
         let (from, began) = {
             let state = scrubber.state();
@@ -240,6 +244,21 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             .await;
         }
     }
+}
+
+/// Whether the metadata are what was applied. If not, the comparison with the others is to show it.
+async fn verify(healer: &Healer) -> Result<(), StoreError> {
+    let store = healer.shared().handle.store().clone();
+    let Ok(verified) = tokio::task::spawn_blocking(move || digest::verify(&store.meta)).await else {
+        return Ok(());
+    };
+    if let Some(mismatch) = verified? {
+        tracing::error!(
+            "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
+        );
+        healer.shared().handle.correct_digest(mismatch).await;
+    }
+    Ok(())
 }
 
 fn bytes_of(digits: &str) -> Option<Bytes> {
