@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{check, classes, export, import, init, scrub, serve, status, switchover, validate};
+use crate::{check, classes, export, import, init, recover, scrub, serve, status, switchover, validate};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -33,6 +33,8 @@ pub enum Command {
     Classes(classes::Classes),
     /// Move the active role to another node, in order
     Switchover(switchover::Switchover),
+    /// Two nodes are gone for good: make this stopped node's replica the beginning of the cluster's new history
+    Recover(recover::Recover),
     /// Work on configuration files
     #[command(subcommand)]
     Config(Config),
@@ -64,6 +66,7 @@ impl Command {
             Self::Serve { config } => serve::run(holdfast_config::load(&config)?)?,
             Self::Status(status) => return Ok(status.run()?),
             Self::Check(check) => return Ok(check.run()?),
+            Self::Recover(recover) => recover.run()?,
             Self::Scrub(scrub) => return Ok(scrub.run()?),
             Self::Classes(classes) => classes.run()?,
             Self::Import(import) => return import.run(),

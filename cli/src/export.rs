@@ -66,7 +66,7 @@ pub fn run(config: &holdfast_config::Config, out: &Path) -> anyhow::Result<()> {
 }
 
 /// As the daemon does it: two processes on one store would destroy it.
-fn lock(store: &Path) -> anyhow::Result<Option<File>> {
+pub(crate) fn lock(store: &Path) -> anyhow::Result<Option<File>> {
     let path = store.join("lock");
     let file = match OpenOptions::new().write(true).open(&path) {
         // No daemon ever ran on it.
@@ -83,7 +83,7 @@ fn lock(store: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-fn open_store(store: &Path, cluster: &str, node: &str) -> anyhow::Result<Opened<RealDisk, Rocks>> {
+pub(crate) fn open_store(store: &Path, cluster: &str, node: &str) -> anyhow::Result<Opened<RealDisk, Rocks>> {
     let disk = RealDisk::open(store).with_context(|| format!("opening the store's folder {}", store.display()))?;
     let Some(identity) = Identity::read(&disk)? else {
         bail!("there is no store in {}: nothing to export", store.display());

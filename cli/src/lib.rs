@@ -13,6 +13,7 @@ pub mod import;
 pub mod init;
 pub mod local;
 pub mod output;
+pub mod recover;
 pub mod scrub;
 pub mod serve;
 pub mod status;

@@ -163,6 +163,10 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
             _ = watchdog.tick() => {
                 anyhow::ensure!(replica.is_running(), "the replicator's loop has ended; see the log above");
                 notify::send("WATCHDOG=1");
+                if shared.handle.is_recovering() && shared.has_recovered() {
+                    shared.handle.end_recovery()?;
+                    tracing::info!("the recovery is over: two nodes hold everything again");
+                }
                 offers = if shared.offers_of_copies().is_empty() { 0 } else { offers + 1 };
                 if offers >= 2 && copy::offered(&shared).await {
                     break Ended::NeedsCopy;

@@ -11,7 +11,7 @@ use crate::clock::boottime_ms;
 use crate::error::ReplicaError;
 use crate::handle::Handle;
 use crate::start::{self, Options};
-use crate::view::View;
+use crate::view::{PeerView, View};
 use bytes::Bytes;
 use holdfast_storage::copy::{Joint, Target, is_copying};
 use holdfast_storage::disk::real::RealDisk;
@@ -83,8 +83,9 @@ impl Handle {
         self.store.applied() >= self.last_before && self.view.latest().halted.is_none()
     }
 
+    /// Or be the only replica that is left: then nothing changes here, and there is nobody who could lead.
     fn must_lead(&self) -> Result<(), String> {
-        if self.gate.may_answer(boottime_ms()) {
+        if self.is_recovering() || self.gate.may_answer(boottime_ms()) {
             Ok(())
         } else {
             Err("it isn't the active node, or its lease has run out".into())
@@ -96,7 +97,7 @@ impl Handle {
     pub fn begin_copy(&self, node: u64, begun: bool) -> Result<Basis, String> {
         self.must_lead()?;
         let view = self.view.latest();
-        if !begun && !view.needs_copy(node) {
+        if !begun && !self.needs_copy(&view, node) {
             return Err("the node can catch up by the log, or hasn't been heard yet".into());
         }
         let checkpoint = self.store.checkpointed();
@@ -110,6 +111,12 @@ impl Handle {
             checkpoint,
             checkpoint_term,
         })
+    }
+
+    /// A peer can't come back by itself.
+    pub fn needs_copy(&self, view: &View, node: u64) -> bool {
+        let is_behind = |peer: &PeerView| peer.up && !peer.other_history && peer.last_index + 1 < view.first;
+        view.needs_copy(node) || (self.is_recovering() && view.peers.get(&node).is_some_and(is_behind))
     }
 
     fn keep(&self, node: u64, after: LogIndex, ms: u64) {
@@ -129,7 +136,11 @@ impl Handle {
     /// to be made once more, of what has changed since.
     pub async fn end_copy(&self, node: u64, id: u64, basis: &Basis) -> Result<Option<Joint>, String> {
         self.keep(node, basis.checkpoint, STARTS_WITHIN_MS);
-        let (joined, view) = self.mark_in_log().await?;
+        let (joined, view) = if self.gate.may_answer(boottime_ms()) || !self.is_recovering() {
+            self.mark_in_log().await?
+        } else {
+            (self.store.applied().0, self.view.latest())
+        };
         self.must_lead()?;
         if self.log.first_index() > basis.checkpoint.next() {
             return Ok(None);

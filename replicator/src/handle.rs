@@ -16,7 +16,9 @@ use holdfast_storage::effects::CheckPart;
 use holdfast_storage::error::StoreError;
 use holdfast_storage::log::LogReader;
 use holdfast_storage::mend::{self, Mended, State};
+use holdfast_storage::recover;
 use holdfast_storage::types::{Ino, LogIndex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,8 +60,15 @@ pub(crate) enum Command {
         parts: mpsc::UnboundedSender<(u64, Part)>,
         index: oneshot::Sender<Result<u64, String>>,
     },
-    Mend(MendWork),
+    Mend(MendWork, Option<Order>),
     Stop,
+}
+
+/// A change of what this replica has shown to nobody yet, because it isn't active: only by the word of the node that leads in
+/// this term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) term: u64,
 }
 
 /// A read met blocks that don't fit their checksums; it goes on when somebody has tried to mend them.
@@ -86,6 +95,7 @@ pub struct Handle {
     pub(crate) log: LogReader<RealDisk>,
     pub(crate) kept: Arc<Kept>,
     pub(crate) menders: Arc<OnceLock<mpsc::Sender<Rotten>>>,
+    pub(crate) recovering: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -125,6 +135,18 @@ impl Handle {
     /// A read of the store failed: if that is the disk's fault, this node isn't fit to be active.
     pub fn read_failed(&self, error: &StoreError) {
         self.health.read_failed(error);
+    }
+
+    /// The only replica that was left, waiting for the first of its new peers.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed)
+    }
+
+    /// A majority works again.
+    pub fn end_recovery(&self) -> Result<(), StoreError> {
+        recover::end(self.store.data.disk())?;
+        self.recovering.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     pub fn store(&self) -> &Arc<RealStore> {
@@ -183,28 +205,39 @@ impl Handle {
     /// How blocks stand on the disk, as the apply thread sees them. None: nothing is applied here any more.
     pub async fn look(&self, blocks: Vec<(Ino, u64)>) -> Option<Vec<State>> {
         let (answer, looked) = oneshot::channel();
-        self.send(Command::Mend(MendWork::Look(blocks, answer)));
+        self.send(Command::Mend(MendWork::Look(blocks, answer), None));
         looked.await.ok()
     }
 
-    /// What became of each. None: nothing is applied here any more.
-    pub async fn mend_blocks(&self, blocks: Vec<mend::Block>) -> Option<Vec<Mended>> {
+    /// Blocks that this replica can't give to anybody. What became of each. `as_of`: what they should be is known of that log
+    /// index; without, by their own checksums. None: nothing is applied here any more.
+    pub async fn mend_damaged(&self, as_of: Option<LogIndex>, blocks: Vec<mend::Block>) -> Option<Vec<Mended>> {
         let (answer, mended) = oneshot::channel();
-        self.send(Command::Mend(MendWork::Blocks(blocks, answer)));
+        self.send(Command::Mend(MendWork::Blocks(as_of, blocks, answer), None));
+        mended.await.ok()
+    }
+
+    /// Blocks that this replica has otherwise than the others at that log index, by the word of who leads in this term. None: also
+    /// if this node isn't a standby in that term any more.
+    pub async fn mend_blocks(&self, term: u64, as_of: LogIndex, blocks: Vec<mend::Block>) -> Option<Vec<Mended>> {
+        let (answer, mended) = oneshot::channel();
+        let work = MendWork::Blocks(Some(as_of), blocks, answer);
+        self.send(Command::Mend(work, Some(Order { term })));
         mended.await.ok()
     }
 
     /// As `mend_blocks`.
-    pub async fn mend_keys(&self, keys: Vec<mend::Key>) -> Option<Vec<Mended>> {
+    pub async fn mend_keys(&self, term: u64, as_of: LogIndex, keys: Vec<mend::Key>) -> Option<Vec<Mended>> {
         let (answer, mended) = oneshot::channel();
-        self.send(Command::Mend(MendWork::Keys(keys, answer)));
+        let work = MendWork::Keys(as_of, keys, answer);
+        self.send(Command::Mend(work, Some(Order { term })));
         mended.await.ok()
     }
 
     /// As `Applier::correct_digest`. None: nothing is applied here any more.
     pub async fn correct_digest(&self, mismatch: Mismatch) -> Option<()> {
         let (answer, corrected) = oneshot::channel();
-        self.send(Command::Mend(MendWork::Digest(mismatch, answer)));
+        self.send(Command::Mend(MendWork::Digest(mismatch, answer), None));
         corrected.await.ok()
     }
 

@@ -15,7 +15,7 @@ const BYTES: usize = 64 << 20;
 const STEP: u64 = 60;
 
 /// Newest first, each once. What can't be read is left out: it is said elsewhere.
-pub(crate) fn last_changed<D: Disk>(log: &LogReader<D>, last: LogIndex) -> Vec<Ino> {
+pub fn last_changed<D: Disk>(log: &LogReader<D>, last: LogIndex) -> Vec<Ino> {
     let (mut found, mut seen, mut bytes) = (Vec::new(), HashSet::new(), 0);
     let first = log.first_index().0.max(last.0.saturating_sub(ENTRIES));
     let mut high = last.0 + 1;

@@ -35,4 +35,5 @@ pub mod wire;
 
 pub use gate::Gate;
 pub use handle::{AgentFacts, Handle, Rotten};
+pub use last_changed::last_changed;
 pub use start::{Options, Replica};

@@ -30,6 +30,7 @@ use holdfast_storage::error::StoreError;
 use holdfast_storage::identity::Identity;
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::open::{self, Opened};
+use holdfast_storage::recover;
 use holdfast_storage::types::LogIndex;
 use rand::RngExt as _;
 use std::collections::BTreeMap;
@@ -288,6 +289,7 @@ impl Replica {
             to_loop: to_loop.clone(),
             health: health.clone(),
         };
+        let recovering = Arc::new(AtomicBool::new(recover::is_recovering(store.data.disk())?));
         let gate = Arc::new(Gate::default());
         let stable = recovered.hard_state;
         let (view, shown) = watch::channel(Arc::new(first_view(&recovered, checkpoint)));
@@ -307,6 +309,7 @@ impl Replica {
             log: reader.clone(),
             kept,
             menders: Arc::default(),
+            recovering: recovering.clone(),
             health: health.clone(),
         };
         let settings = Settings {
@@ -383,6 +386,7 @@ impl Replica {
                     health,
                 };
                 Ok(Task {
+                    recovering,
                     history,
                     settings,
                     core,

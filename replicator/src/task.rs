@@ -33,7 +33,7 @@ use holdfast_storage::copy;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::log::LogReader;
 use holdfast_storage::types::{LogIndex, Term};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::mpsc::Sender;
@@ -95,6 +95,7 @@ pub(crate) struct Task {
     pub(crate) pins: crate::pins::Pins,
     /// Told to peers; 0 until something was applied.
     pub(crate) history: Arc<AtomicU64>,
+    pub(crate) recovering: Arc<AtomicBool>,
     pub(crate) gather: Gather,
     pub(crate) unapplied: Unapplied,
     pub(crate) state: State,
@@ -111,6 +112,8 @@ pub(crate) struct State {
     held_requests: VecDeque<Request>,
     peers: BTreeMap<u64, PeerView>,
     halted: Option<String>,
+    /// Peers that were seen without any entry since the start.
+    began_empty: BTreeSet<u64>,
     /// The disk has failed: nothing is read from the peers, nothing said to them.
     out: bool,
     disk: Option<DiskTrouble>,
@@ -138,6 +141,10 @@ pub(crate) struct State {
 }
 
 impl Task {
+    fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed)
+    }
+
     fn role(&self) -> Role {
         self.state.role.unwrap_or(Role::None)
     }
@@ -348,7 +355,10 @@ impl Task {
                         "this peer has another store than before; its messages are ignored until it has got a copy from the active node"
                     );
                 }
-                self.state.peers.entry(peer).or_default().strange = self.pins.is_strange(peer);
+                let view = self.state.peers.entry(peer).or_default();
+                // Whatever it had before: it may have been emptied since. What it says next tells.
+                view.other_history = false;
+                view.strange = self.pins.is_strange(peer);
             }
         }
     }
@@ -359,7 +369,12 @@ impl Task {
             return false;
         };
         let own = self.core.history;
-        let other = own != 0 && state.history != 0 && state.history != own;
+        if state.last_index == 0 {
+            self.state.began_empty.insert(from);
+        }
+        // After a forced recovery whoever brings a log and can't say of which history is one of the lost.
+        let of_the_lost = state.history == 0 && self.is_recovering() && !self.state.began_empty.contains(&from);
+        let other = own != 0 && (of_the_lost || (state.history != 0 && state.history != own));
         if other && !std::mem::replace(&mut self.state.peers.entry(from).or_default().other_history, true) {
             self.pins.set_strange(from);
             self.state.peers.entry(from).or_default().strange = true;
@@ -406,8 +421,10 @@ impl Task {
             Command::Check { part, parts, index } => {
                 let _ = index.send(self.begin_check(part, parts));
             }
+            // A role begins only after an entry that is applied behind this.
+            Command::Mend(_, Some(order)) if order.term != self.core.term() || self.role() != Role::None => {}
             // A halted apply thread has hung up; whoever waits for the answer hears that.
-            Command::Mend(work) => drop(self.channels.apply.send(ApplyWork::Mend(work))),
+            Command::Mend(work, _) => drop(self.channels.apply.send(ApplyWork::Mend(work))),
             Command::Stop => self.state.stopping = true,
         }
     }

@@ -13,14 +13,13 @@ use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::effects::{Effect, Entry};
-use crate::error::StoreError;
+use crate::error::{StoreError, chain};
 use crate::key;
 use crate::meta::{Change, Meta};
 use crate::overlay::Settled;
 use crate::store::Store;
 use crate::types::{BLOCK, Ino, LogIndex, Term};
 use bytes::{BufMut, Bytes, BytesMut};
-use mend::Touched;
 use runs::{Run, Runs};
 use std::sync::Arc;
 
@@ -48,14 +47,13 @@ pub struct Applier<D: Disk, M: Meta> {
     /// torn until redo has passed them, so an old block that doesn't fit its checksum is no sign of rot.
     redo_until: LogIndex,
     digest: Digest,
-    touched: Touched,
     block: Vec<u8>,
     large: AlignedBuf,
 }
 
 impl<D: Disk, M: Meta> Applier<D, M> {
     pub fn new(store: Arc<Store<D, M>>, redo_until: LogIndex) -> Result<Self, StoreError> {
-        let (began, digest) = (store.applied(), Digest::load(&store.meta)?);
+        let digest = Digest::load(&store.meta)?;
         Ok(Self {
             store,
             sums: Working::default(),
@@ -64,7 +62,6 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             settled: Settled::default(),
             redo_until,
             digest,
-            touched: Touched::from(began),
             block: vec![0; BLOCK as usize],
             large: AlignedBuf::default(),
         })
@@ -142,7 +139,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         let mut applied = BytesMut::with_capacity(8);
         applied.put_u64_le(index.0);
         changes.push(Change::Put(Bytes::from_static(APPLIED), applied.freeze()));
-        changes.push(self.digest.change());
+        changes.push(self.digest.change(index));
         self.store.meta.write(changes)?;
         self.store.overlay.applied(index, &self.settled);
         self.store.set_applied(index);
@@ -233,7 +230,6 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         part: &[u8],
     ) -> Result<sums::Sum, StoreError> {
         if !self.load(index, ino, block)? {
-            self.touched.note(ino, block, index);
             return Ok(sums::DAMAGED);
         }
         self.block[inside..inside + part.len()].copy_from_slice(part);
@@ -251,7 +247,15 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         if old == sums::DAMAGED {
             return Ok(false);
         }
-        self.store.data.read(ino, &mut self.block, block * BLOCK)?;
+        match self.store.data.read(ino, &mut self.block, block * BLOCK) {
+            // A sector that can't be read, during redo too: what it held is a peer's to give.
+            Err(error) if error.is_unreadable() => {
+                self.store.met_rotten(ino, block);
+                tracing::error!(%ino, offset = block * BLOCK, %index, error = chain(&error), "a block that is overwritten in part can't be read");
+                return Ok(false);
+            }
+            read => read?,
+        }
         if index <= self.redo_until || old == sums::of(&self.block) {
             return Ok(true);
         }

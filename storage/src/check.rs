@@ -36,7 +36,7 @@ pub struct Found {
     pub next: Bytes,
     /// Metadata of at most `LISTED` keys: each with the hash of its value.
     pub keys: Vec<(Bytes, Sum)>,
-    /// Data: of each block what its bytes are, a hole's being zeros; `DAMAGED` if they can't be read, or aren't what was stored.
+    /// Data: of each block what its bytes are, or that it is a hole; `DAMAGED` if they can't be read, or aren't what was stored.
     pub sums: Vec<Sum>,
     /// Data: where behind this part there is a block again, `NO_MORE` if nowhere. Holes needn't be walked through.
     pub next_data: u64,
@@ -112,10 +112,7 @@ fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) 
     let end = offset.saturating_add(len.min(DATA_MAX)).min(size);
     let range = blocks(offset, end.saturating_sub(offset));
     let mut sums = sums::read(&store.meta, ino, range.clone()).map_err(failed)?;
-    let wrong = scrub::wrong(store, ino, range.start, &sums, &mut AlignedBuf::default()).map_err(failed)?;
-    for sum in sums.iter_mut().filter(|sum| **sum == sums::HOLE) {
-        *sum = sums::of_zeros();
-    }
+    let wrong = scrub::wrong(store, ino, range.start, &sums, &mut AlignedBuf::default());
     for block in wrong {
         sums[(block - range.start) as usize] = sums::DAMAGED;
     }

@@ -3,9 +3,11 @@
 //!
 //! It says what was applied. Whether that is what the store still holds only reading it all can tell (`verify`).
 
+use crate::apply::stored_index;
 use crate::copy::is_copied;
 use crate::error::StoreError;
 use crate::meta::{Change, Meta};
+use crate::types::LogIndex;
 use bytes::Bytes;
 
 /// This replica's own key for it; it changes in one batch with what it stands for.
@@ -21,11 +23,12 @@ fn term(key: &[u8], value: &[u8]) -> u128 {
 }
 
 impl Digest {
-    /// As stored; reckoned from all keys where there is none, in a store of an older version or after a copy.
+    /// As stored; reckoned from all keys where there is none: after a copy, or if software that keeps none was here since.
     pub(crate) fn load(meta: &impl Meta) -> Result<Self, StoreError> {
-        match stored(meta)? {
-            Some(digest) => Ok(digest),
-            None => Ok(read_all(meta)?.0),
+        let value = meta.get(KEY)?;
+        match value.and_then(|value| decode(&value)) {
+            Some((digest, applied)) if applied == stored_index(meta)? => Ok(digest),
+            _ => Ok(read_all(meta)?.0),
         }
     }
 
@@ -53,8 +56,11 @@ impl Digest {
         Ok(())
     }
 
-    pub(crate) fn change(self) -> Change {
-        Change::Put(Bytes::from_static(KEY), Bytes::copy_from_slice(&self.bytes()))
+    /// In one batch with all up to this entry.
+    pub(crate) fn change(self, applied: LogIndex) -> Change {
+        let mut value = self.bytes().to_vec();
+        value.extend(applied.0.to_le_bytes());
+        Change::Put(Bytes::from_static(KEY), value.into())
     }
 
     pub fn bytes(self) -> [u8; 16] {
@@ -67,12 +73,17 @@ pub(crate) fn forget() -> Change {
     Change::Delete(Bytes::from_static(KEY))
 }
 
-fn decode(value: &[u8]) -> Option<Digest> {
-    Some(Digest(u128::from_le_bytes(value.try_into().ok()?)))
+fn decode(value: &[u8]) -> Option<(Digest, LogIndex)> {
+    let (digest, applied) = value.split_at_checked(16)?;
+    let digest = Digest(u128::from_le_bytes(digest.try_into().ok()?));
+    Some((digest, LogIndex(u64::from_le_bytes(applied.try_into().ok()?))))
 }
 
 pub(crate) fn stored(meta: &impl Meta) -> Result<Option<Digest>, StoreError> {
-    Ok(meta.get(KEY)?.and_then(|value| decode(&value)))
+    Ok(meta
+        .get(KEY)?
+        .and_then(|value| decode(&value))
+        .map(|(digest, _)| digest))
 }
 
 /// What all keys come to, and what is stored for that: of one moment, for one scan is.
@@ -82,7 +93,7 @@ fn read_all(meta: &impl Meta) -> Result<(Digest, Option<Digest>), StoreError> {
         if is_copied(key) {
             all.add(key, value);
         } else if key == KEY {
-            kept = decode(value);
+            kept = decode(value).map(|(digest, _)| digest);
         }
         true
     })?;

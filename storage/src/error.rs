@@ -43,6 +43,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The disk says that it can't give back what it was given: of one sector or more. What else it holds may be sound.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.raw_os_error() == Some(libc::EIO))
+    }
+
     pub(crate) fn disk(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Disk { what, path, source }

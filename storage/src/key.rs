@@ -76,5 +76,7 @@ pub fn tail_number(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(9..17)?.try_into().ok()?))
 }
 
+/// Value: a random number (u64, little-endian), there once the replicas were recovered from one of them alone.
+pub const EPOCH: &str = "epoch";
 /// Value: the number of the next new inode (u64, little-endian).
 pub const NEXT_INO: &str = "next-ino";

@@ -22,6 +22,7 @@ pub mod open;
 pub mod overlay;
 pub mod plan;
 pub mod record;
+pub mod recover;
 pub mod scrub;
 pub mod store;
 pub mod types;

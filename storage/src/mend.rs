@@ -4,11 +4,15 @@
 use crate::data::sums::{self, Sum};
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
+use crate::effects::{Effect, Entry};
 use crate::error::StoreError;
+use crate::log::LogReader;
 use crate::meta::Meta;
 use crate::store::Store;
 use crate::types::{BLOCK, Ino, LogIndex};
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// How a block stands on the disk, as the apply thread sees it: nothing is under way then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +32,9 @@ pub enum State {
 pub struct Block {
     pub ino: Ino,
     pub number: u64,
-    /// What this replica said of it at `as_of`, and what it should have said; equal if it just doesn't fit its checksum.
-    pub was: Sum,
+    /// What it should be: what this replica itself has as its checksum, or what the others had.
     pub is: Sum,
-    pub as_of: LogIndex,
-    /// Empty for zeros.
+    /// Empty for a hole.
     pub data: Bytes,
 }
 
@@ -40,10 +42,75 @@ pub struct Block {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     pub key: Bytes,
-    /// Hash of this replica's value; none: it had no such key.
-    pub was: Option<Sum>,
     /// None: it is to have none.
     pub value: Option<Bytes>,
+}
+
+/// What entries of the log have changed since the replicas were compared: what the others had then isn't right there any more.
+#[derive(Debug, Default)]
+pub struct Since {
+    keys: BTreeSet<Bytes>,
+    /// Ranges of bytes.
+    data: BTreeMap<Ino, Vec<Range<u64>>>,
+}
+
+/// Entries that are looked through for changes, and their bytes, at most: an answer that is older than that is asked for again.
+const LATER_ENTRIES: u64 = 1 << 15;
+const LATER_BYTES: usize = 64 << 20;
+const STEP_BYTES: usize = 4 << 20;
+
+impl Since {
+    /// What this replica has applied after `as_of`. None: that is too much, or its log doesn't reach back to there.
+    pub fn read<D: Disk>(log: &LogReader<D>, as_of: LogIndex, applied: LogIndex) -> Result<Option<Self>, StoreError> {
+        let mut since = Self::default();
+        let (mut at, mut bytes) = (as_of, 0);
+        if applied.0.saturating_sub(as_of.0) > LATER_ENTRIES || (as_of < applied && log.first_index() > as_of.next()) {
+            return Ok(None);
+        }
+        while at < applied {
+            let entries = log.read(at.next(), applied.next(), STEP_BYTES)?;
+            let Some(last) = entries.last().map(|entry| entry.index) else {
+                return Ok(None);
+            };
+            at = last;
+            for entry in entries.iter().filter(|entry| !entry.data.is_empty()) {
+                bytes += entry.data.len();
+                Entry::decode(entry.index, &entry.data)?
+                    .effects
+                    .iter()
+                    .for_each(|effect| since.note(effect));
+            }
+            if bytes > LATER_BYTES {
+                return Ok(None);
+            }
+        }
+        Ok(Some(since))
+    }
+
+    fn note(&mut self, effect: &Effect) {
+        let (ino, range) = match effect {
+            Effect::Put { key, .. } | Effect::Delete { key } => {
+                self.keys.insert(key.clone());
+                return;
+            }
+            Effect::Write { ino, offset, data } => (ino, *offset..offset.saturating_add(data.len() as u64)),
+            Effect::Zero { ino, offset, len } => (ino, *offset..offset.saturating_add(*len)),
+            Effect::Truncate { ino, size } => (ino, *size..u64::MAX),
+            Effect::Purge { ino } => (ino, 0..u64::MAX),
+            Effect::Check { .. } => return,
+        };
+        self.data.entry(*ino).or_default().push(range);
+    }
+
+    pub(crate) fn has_key(&self, key: &[u8]) -> bool {
+        self.keys.contains(key)
+    }
+
+    pub(crate) fn has_block(&self, ino: Ino, number: u64) -> bool {
+        let (from, to) = (number * BLOCK, (number + 1) * BLOCK);
+        let ranges = self.data.get(&ino).map(Vec::as_slice).unwrap_or_default();
+        ranges.iter().any(|range| range.start < to && range.end > from)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::identity::Identity;
 use crate::log::{self, Geometry, Log, Recovered};
 use crate::meta::Meta;
+use crate::recover;
 use crate::store::Store;
 use crate::types::LogIndex;
 use std::io::ErrorKind;
@@ -56,12 +57,23 @@ pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Op
     Ok(opened)
 }
 
+/// What was opened to read is about to be changed.
+pub fn unmark<D: Disk, M: Meta>(opened: &Opened<D, M>) -> Result<(), StoreError> {
+    unmark_clean(opened.store.data.disk())
+}
+
 /// As `open`, for a caller that appends nothing: the mark of a clean stop is left for the next start.
 pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
     if copy::is_copying(&disk)? {
         return Err(StoreError::Identity {
             path: "copying".into(),
             why: "a copy of this store from a peer isn't complete: start `holdfast serve`, it goes on with it".into(),
+        });
+    }
+    if recover::is_under_way(&disk)? {
+        return Err(StoreError::Identity {
+            path: "recovering.rest".into(),
+            why: "a forced recovery was interrupted: `holdfast recover --force` brings it to its end".into(),
         });
     }
     let checkpoint = checkpoint::published(&disk)?;

@@ -55,7 +55,7 @@ pub fn step<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], buffer: &mut Ali
         let first = group * GROUP;
         let has_bytes = |sum: &&Sum| **sum != sums::HOLE && **sum != sums::DAMAGED;
         step.bytes += stored.iter().filter(has_bytes).count() as u64 * BLOCK;
-        for number in wrong(store, ino, first, &stored[..], buffer)? {
+        for number in wrong(store, ino, first, &stored[..], buffer) {
             let sum = stored[(number - first) as usize];
             let found = if sum == sums::DAMAGED {
                 &mut step.damaged
@@ -75,9 +75,9 @@ pub(crate) fn wrong<D: Disk, M: Meta>(
     first: u64,
     sums: &[Sum],
     buffer: &mut AlignedBuf,
-) -> Result<Vec<u64>, StoreError> {
+) -> Vec<u64> {
     let Some(last) = sums.iter().rposition(|sum| *sum != sums::HOLE) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
     let begin = sums.iter().position(|sum| *sum != sums::HOLE).unwrap_or(last);
     let (sums, first) = (&sums[begin..=last], first + begin as u64);
@@ -87,40 +87,21 @@ pub(crate) fn wrong<D: Disk, M: Meta>(
         return one_by_one(store, ino, first, sums);
     }
     let blocks = buffer.chunks_exact(BLOCK as usize);
-    Ok(sums
-        .iter()
+    sums.iter()
         .zip(blocks)
         .zip(first..)
         .filter(|((sum, block), _)| **sum != sums::HOLE && sums::of(block) != **sum)
         .map(|(_, number)| number)
-        .collect())
+        .collect()
 }
 
-/// A single sector that can't be read must not hide its neighbours.
-fn one_by_one<D: Disk, M: Meta>(
-    store: &Store<D, M>,
-    ino: Ino,
-    first: u64,
-    sums: &[Sum],
-) -> Result<Vec<u64>, StoreError> {
-    let mut found = Vec::new();
+/// A sector that can't be read must not hide its neighbours.
+fn one_by_one<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, first: u64, sums: &[Sum]) -> Vec<u64> {
     let mut block = AlignedBuf::zeroed(BLOCK as usize);
-    let mut unread = None;
-    for (sum, number) in sums.iter().zip(first..).filter(|(sum, _)| **sum != sums::HOLE) {
-        match store.data.read_from_disk(ino, &mut block, number * BLOCK) {
-            Ok(()) if sums::of(&block) == *sum => {}
-            Ok(()) => found.push(number),
-            Err(error) => {
-                found.push(number);
-                unread = Some(error);
-            }
-        }
-    }
-    // Nothing at all could be read: that is the disk's failure and not some blocks'.
-    match unread {
-        Some(error) if sums.len() > 1 && found.len() == sums.iter().filter(|sum| **sum != sums::HOLE).count() => {
-            Err(error)
-        }
-        _ => Ok(found),
-    }
+    let mut fits = |(sum, number): &(&Sum, u64)| {
+        let read = store.data.read_from_disk(ino, &mut block, number * BLOCK);
+        read.is_ok() && sums::of(&block) == **sum
+    };
+    let blocks = sums.iter().zip(first..).filter(|(sum, _)| **sum != sums::HOLE);
+    blocks.filter(|block| !fits(block)).map(|(_, number)| number).collect()
 }

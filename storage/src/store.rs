@@ -2,6 +2,7 @@
 //! applied laid over them. Nothing here changes state; see `apply`.
 
 use crate::data::{DataFiles, blocks, sums};
+use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, Space};
 use crate::error::StoreError;
 use crate::key::{self, Key};
@@ -260,14 +261,17 @@ impl<D: Disk, M: Meta> Store<D, M> {
     ) -> Result<Vec<Piece>, ReadError> {
         let (from, to) = (range.start * BLOCK, range.end * BLOCK);
         let mut wrong = None;
-        for _ in 0..LOOKS {
+        for look in 0..LOOKS {
             let applied = self.applied();
             let sums = sums::read(&self.meta, ino, range.clone())?;
             if sums.iter().all(|sum| *sum == sums::HOLE) && pieces.is_empty() {
                 buffer.fill(0);
                 return Ok(pieces);
             }
-            self.data.read(ino, buffer, from)?;
+            if let Some(number) = self.read_blocks(ino, buffer, from, look % 2 == 1)? {
+                wrong = Some((number, sums::DAMAGED));
+                break;
+            }
             wrong = sums
                 .iter()
                 .zip(buffer.chunks_exact_mut(BLOCK as usize))
@@ -295,6 +299,28 @@ impl<D: Disk, M: Meta> Store<D, M> {
         self.met_rotten(ino, number);
         let offset = number * BLOCK;
         Err(StoreError::Rot { ino, offset }.into())
+    }
+
+    /// Every second look is at the disk itself: only the kernel's copy may be wrong. Gives the first block that can't be read.
+    fn read_blocks(&self, ino: Ino, buffer: &mut [u8], from: u64, from_disk: bool) -> Result<Option<u64>, ReadError> {
+        let read = if from_disk {
+            let mut aligned = AlignedBuf::zeroed(buffer.len());
+            let read = self.data.read_from_disk(ino, &mut aligned, from);
+            buffer.copy_from_slice(&aligned[..buffer.len()]);
+            read
+        } else {
+            self.data.read(ino, buffer, from)
+        };
+        match read {
+            Err(error) if error.is_unreadable() => {
+                let blocks = buffer.chunks_exact_mut(BLOCK as usize).zip(from / BLOCK..);
+                // None: it could be read this time.
+                Ok(blocks
+                    .filter_map(|(block, number)| self.data.read(ino, block, number * BLOCK).err().map(|_| number))
+                    .next())
+            }
+            read => Ok(read.map(|()| None)?),
+        }
     }
 
     /// Until a batch is written after which more than this is applied, or for a while.

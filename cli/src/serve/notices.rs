@@ -40,6 +40,14 @@ pub(super) fn of(
     if let Some(why) = &view.halted {
         found.push(notice(format!("stopped by itself: {why}"), "This node serves nothing until it is repaired: save its log output, mend its disk, restart the daemon; if that doesn't help, see `A new replica` in the runbook. The two others go on.", 0, true));
     }
+    if shared.handle.is_recovering() {
+        found.push(notice(
+            "this replica was made the only one by `holdfast recover`, and waits for the first of its new peers".into(),
+            "Nothing is served before one has a whole copy. Start a node with the configuration and the certificates of a lost one and an empty store; it gets its copy by itself.",
+            0,
+            true,
+        ));
+    }
     if let Some(trouble) = &view.disk {
         let advice = match trouble.fault {
             Fault::Unreadable(_) => {
@@ -121,7 +129,7 @@ pub(super) fn of(
         };
         found.push(notice(
             what,
-            "`holdfast check` says where, `holdfast check --repair` mends it. Don't move the active role to a node that is the odd one out before that. See `A difference` in the runbook.",
+            "`holdfast check` says where, `holdfast check --repair` mends it; if that says that all is the same, `holdfast scrub` on each node verifies what the comparison goes by. Don't move the active role to a node that is the odd one out before that. See `A difference` in the runbook.",
             found_apart.since_unix_ms,
             true,
         ));

@@ -191,6 +191,14 @@ impl Shared {
         }
     }
 
+    /// After a forced recovery: this node or one that it follows is active again.
+    pub(super) fn has_recovered(&self) -> bool {
+        let leader = self.view().leader.map(|id| self.name_of(id));
+        let inner = self.inner();
+        let follows = leader.and_then(|name| inner.peers.get(&name));
+        self.is_active() || follows.is_some_and(|heard| heard.status.role() == proto::Role::Active)
+    }
+
     /// Raft ids of active nodes that say that this node can't come back by the log.
     pub(super) fn offers_of_copies(&self) -> Vec<u64> {
         let id = self.config.this as u64 + 1;
@@ -199,7 +207,9 @@ impl Shared {
         nodes
             .filter(|(_, node)| !inner.silent.contains_key(&node.name))
             .filter_map(|(peer, node)| Some((peer, &inner.peers.get(&node.name)?.status)))
-            .filter(|(_, status)| status.role() == proto::Role::Active && status.needs_copy.contains(&id))
+            .filter(|(_, status)| {
+                (status.role() == proto::Role::Active || status.recovering) && status.needs_copy.contains(&id)
+            })
             .map(|(peer, _)| peer)
             .collect()
     }

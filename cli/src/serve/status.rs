@@ -63,9 +63,10 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
         forgetful: view.forgetful,
         unix_ms: unix_ms(),
         needs_copy: (1..=shared.config.cluster.nodes.len() as u64)
-            .filter(|id| view.needs_copy(*id))
+            .filter(|id| *id != shared.config.this as u64 + 1 && shared.handle.needs_copy(&view, *id))
             .collect(),
         copy: None,
+        recovering: shared.handle.is_recovering(),
         scrub: Some(shared.scrubber.message()),
         agent,
     }

@@ -8,7 +8,7 @@ use holdfast_storage::digest::Mismatch;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::log::LogReader;
-use holdfast_storage::mend::{self, Mended, State};
+use holdfast_storage::mend::{self, Mended, Since, State};
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::types::{Ino, LogIndex};
 use std::sync::Arc;
@@ -26,8 +26,9 @@ pub(crate) enum ApplyWork {
 /// What is looked at or mended between two batches, for whoever waits for the answer.
 pub(crate) enum MendWork {
     Look(Vec<(Ino, u64)>, oneshot::Sender<Vec<State>>),
-    Blocks(Vec<mend::Block>, oneshot::Sender<Vec<Mended>>),
-    Keys(Vec<mend::Key>, oneshot::Sender<Vec<Mended>>),
+    /// Of this log index, the newest that is applied if none.
+    Blocks(Option<LogIndex>, Vec<mend::Block>, oneshot::Sender<Vec<Mended>>),
+    Keys(LogIndex, Vec<mend::Key>, oneshot::Sender<Vec<Mended>>),
     Digest(Mismatch, oneshot::Sender<()>),
 }
 
@@ -71,23 +72,38 @@ impl ApplyThread {
     }
 
     fn mend(&mut self, work: MendWork) -> Result<(), StoreError> {
-        let applier = &mut self.applier;
+        let health = self.health.clone();
+        health.watch(Work::Apply, || self.mend_now(work))
+    }
+
+    /// None: too much came after it, or it isn't known any more.
+    fn since(&self, as_of: LogIndex) -> Result<Option<Since>, StoreError> {
+        Since::read(&self.reader, as_of, self.store.applied())
+    }
+
+    fn mend_now(&mut self, work: MendWork) -> Result<(), StoreError> {
         // Whoever asked may have given up waiting.
         match work {
             MendWork::Look(blocks, answer) => {
+                let applier = &mut self.applier;
                 let looked = blocks.iter().map(|(ino, number)| applier.look(*ino, *number));
                 let _ = answer.send(looked.collect::<Result<_, _>>()?);
             }
-            MendWork::Blocks(blocks, answer) => {
-                let mended = blocks.iter().map(|block| applier.mend_block(block));
-                let _ = answer.send(mended.collect::<Result<_, _>>()?);
+            MendWork::Blocks(as_of, blocks, answer) => {
+                let since = self.since(as_of.unwrap_or(self.store.applied()))?;
+                let _ = answer.send(match since {
+                    Some(since) => self.applier.mend_blocks(&blocks, &since)?,
+                    None => vec![Mended::Changed; blocks.len()],
+                });
             }
-            MendWork::Keys(keys, answer) => {
-                let mended = keys.iter().map(|key| applier.mend_key(key));
-                let _ = answer.send(mended.collect::<Result<_, _>>()?);
+            MendWork::Keys(as_of, keys, answer) => {
+                let _ = answer.send(match self.since(as_of)? {
+                    Some(since) => self.applier.mend_keys(&keys, &since)?,
+                    None => vec![Mended::Changed; keys.len()],
+                });
             }
             MendWork::Digest(mismatch, answer) => {
-                applier.correct_digest(mismatch)?;
+                self.applier.correct_digest(mismatch)?;
                 let _ = answer.send(());
             }
         }

@@ -7,46 +7,14 @@ use crate::data::sums;
 use crate::digest::Mismatch;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
-use crate::error::StoreError;
+use crate::error::{StoreError, chain};
 use crate::key;
-use crate::mend::{Block, Key, Mended, State, hash_of};
+use crate::mend::{Block, Key, Mended, Since, State};
 use crate::meta::{Change, Meta};
 use crate::overlay::Settled;
 use crate::record::Inode;
-use crate::types::{BLOCK, Ino, LogIndex};
-use std::collections::BTreeMap;
-
-/// Damaged blocks of which it is known when they were last written in part.
-const KNOWN: usize = 1 << 16;
-
-/// When damaged blocks were last written in part: what they should be changed then. Not kept over a start.
-#[derive(Default)]
-pub(super) struct Touched {
-    /// Nothing is known of what came up to here.
-    since: LogIndex,
-    at: BTreeMap<(Ino, u64), LogIndex>,
-}
-
-impl Touched {
-    pub(super) fn from(since: LogIndex) -> Self {
-        Self {
-            since,
-            at: BTreeMap::new(),
-        }
-    }
-
-    pub(super) fn note(&mut self, ino: Ino, block: u64, index: LogIndex) {
-        if self.at.len() == KNOWN {
-            let newest = self.at.values().max().copied();
-            *self = Self::from(newest.unwrap_or(index));
-        }
-        self.at.insert((ino, block), index);
-    }
-
-    fn not_after(&self, ino: Ino, block: u64, index: LogIndex) -> bool {
-        self.since <= index && self.at.get(&(ino, block)).is_none_or(|at| *at <= index)
-    }
-}
+use crate::types::{BLOCK, Ino};
+use std::collections::BTreeSet;
 
 impl<D: Disk, M: Meta> Applier<D, M> {
     fn is_redoing(&self) -> bool {
@@ -72,79 +40,105 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         read.is_ok() && sums::of(&block) == sum
     }
 
-    /// The bytes are on the disk before the checksum says so: after a crash between the two the block is what it was, damaged.
-    pub fn mend_block(&mut self, mend: &Block) -> Result<Mended, StoreError> {
-        if self.is_redoing() {
-            return Ok(Mended::Changed);
-        }
-        let (ino, number) = (mend.ino, mend.number);
-        let stored = self.sums.get(&self.store.meta, ino, number)?;
-        let is_zeros = mend.data.is_empty();
-        let same = |sum| sum == mend.is || (is_zeros && sum == sums::HOLE);
-        let stands = |sum| sum == mend.was || (mend.was == sums::of_zeros() && sum == sums::HOLE);
-        let belongs = if same(stored) {
-            if stored == sums::HOLE || self.has_on_disk(ino, number, stored) {
-                return Ok(Mended::Sound);
+    /// What became of each. The bytes are on the disk before their checksum says so: after a crash between the two the block is
+    /// what it was, damaged. An error is the metadata store's; what the data's disk refuses doesn't hold.
+    pub fn mend_blocks(&mut self, blocks: &[Block], since: &Since) -> Result<Vec<Mended>, StoreError> {
+        let mut outcomes = Vec::with_capacity(blocks.len());
+        let mut files = BTreeSet::new();
+        for block in blocks {
+            let outcome = self.put(block, since)?;
+            if outcome == Mended::Done {
+                files.insert(block.ino);
             }
-            true
-        } else if stored == sums::DAMAGED {
-            self.touched.not_after(ino, number, mend.as_of)
-        } else {
-            mend.was != sums::DAMAGED && stands(stored)
-        };
-        if !belongs {
-            return Ok(Mended::Changed);
+            outcomes.push(outcome);
         }
-        if is_zeros {
-            self.store.data.punch(ino, number * BLOCK, BLOCK)?;
-        } else {
-            self.store
-                .data
-                .write(ino, &mend.data, number * BLOCK, &mut self.large)?;
-            self.cut_at_end(ino, number)?;
+        // Left are those that couldn't be synced.
+        files.retain(|ino| !said(&self.store.data.sync_through(*ino)));
+        for (block, outcome) in blocks.iter().zip(&mut outcomes) {
+            let (ino, number) = (block.ino, block.number);
+            if *outcome != Mended::Done {
+                continue;
+            }
+            if files.contains(&ino) || !(block.is == sums::HOLE || self.has_on_disk(ino, number, block.is)) {
+                *outcome = Mended::DoesNotHold;
+                continue;
+            }
+            self.sums.set(&self.store.meta, ino, number, block.is)?;
         }
-        self.store.data.sync_one(ino)?;
-        if !is_zeros && !self.has_on_disk(ino, number, mend.is) {
-            return Ok(Mended::DoesNotHold);
-        }
-        let sum = if is_zeros { sums::HOLE } else { mend.is };
-        self.sums.set(&self.store.meta, ino, number, sum)?;
         let mut changes = Vec::new();
         self.sums.flush(&mut changes, &mut self.digest);
         self.write_mended(changes)?;
-        Ok(Mended::Done)
+        Ok(outcomes)
     }
 
-    /// The last block of a file was written as a whole; it is stored only up to the file's end.
-    fn cut_at_end(&self, ino: Ino, number: u64) -> Result<(), StoreError> {
-        let Some(value) = self.store.meta.get(&key::inode(ino))? else {
-            return Ok(());
-        };
-        let size = Inode::decode(&value)?.size;
-        if size / BLOCK == number {
-            self.store.data.truncate(ino, size)?;
-        }
-        Ok(())
-    }
-
-    pub fn mend_key(&mut self, mend: &Key) -> Result<Mended, StoreError> {
-        if self.is_redoing() || is_own(&mend.key) {
+    /// Writes the bytes where they surely belong.
+    fn put(&mut self, block: &Block, since: &Since) -> Result<Mended, StoreError> {
+        let (ino, number) = (block.ino, block.number);
+        if self.is_redoing() {
             return Ok(Mended::Changed);
         }
-        let value = self.store.meta.get(&mend.key)?;
-        if value == mend.value {
+        let stored = self.sums.get(&self.store.meta, ino, number)?;
+        if stored == block.is {
+            // Whatever was changed since: these bytes are what belongs here.
+            if stored == sums::HOLE || self.has_on_disk(ino, number, stored) {
+                return Ok(Mended::Sound);
+            }
+        } else if since.has_block(ino, number) {
+            return Ok(Mended::Changed);
+        }
+        let inode = match self.store.meta.get(&key::inode(ino))? {
+            Some(value) => Inode::decode(&value)?,
+            None => return Ok(Mended::Changed),
+        };
+        if number * BLOCK >= inode.size && block.is != sums::HOLE {
+            return Ok(Mended::Changed);
+        }
+        let data = &self.store.data;
+        let put = if block.is == sums::HOLE {
+            data.punch(ino, number * BLOCK, BLOCK)
+        } else {
+            let mut whole = AlignedBuf::zeroed(BLOCK as usize);
+            whole[..block.data.len().min(BLOCK as usize)].copy_from_slice(&block.data);
+            data.write_through(ino, &whole, number * BLOCK)
+        };
+        // The last block of a file is stored only up to the file's end.
+        let put = put.and_then(|()| {
+            if inode.size / BLOCK == number {
+                data.truncate(ino, inode.size)
+            } else {
+                Ok(())
+            }
+        });
+        Ok(if said(&put) { Mended::Done } else { Mended::DoesNotHold })
+    }
+
+    pub fn mend_keys(&mut self, keys: &[Key], since: &Since) -> Result<Vec<Mended>, StoreError> {
+        keys.iter().map(|mend| self.mend_key(mend, since)).collect()
+    }
+
+    pub(crate) fn mend_key(&mut self, mend: &Key, since: &Since) -> Result<Mended, StoreError> {
+        if self.is_redoing() || is_own(&mend.key) || since.has_key(&mend.key) {
+            return Ok(Mended::Changed);
+        }
+        if self.store.meta.get(&mend.key)? == mend.value {
             return Ok(Mended::Sound);
         }
-        if value.as_deref().map(hash_of) != mend.was {
-            return Ok(Mended::Changed);
+        let mut changes = Vec::new();
+        match (&mend.value, mend.key.first(), key::owner(&mend.key)) {
+            (Some(value), ..) => changes.push(Change::Put(mend.key.clone(), value.clone())),
+            (None, first, owner) => {
+                changes.push(Change::Delete(mend.key.clone()));
+                if let (Some(b'i'), Some(ino)) = (first, owner) {
+                    // Nothing else would ever remove its data.
+                    self.sums.purge(&self.store.meta, ino, &mut changes, &mut self.digest)?;
+                    self.store.data.remove(ino)?;
+                }
+            }
         }
-        let change = match &mend.value {
-            Some(value) => Change::Put(mend.key.clone(), value.clone()),
-            None => Change::Delete(mend.key.clone()),
-        };
         self.digest
             .replace(&self.store.meta, &mend.key, mend.value.as_deref())?;
-        self.write_mended(vec![change])?;
+        self.sums.flush(&mut changes, &mut self.digest);
+        self.write_mended(changes)?;
         let mut settled = Settled::default();
         settled.keys.insert(mend.key.clone(), mend.value.clone());
         self.store.overlay.applied(self.store.applied(), &settled);
@@ -158,10 +152,18 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     }
 
     fn write_mended(&self, mut changes: Vec<Change>) -> Result<(), StoreError> {
-        changes.push(self.digest.change());
+        changes.push(self.digest.change(self.store.applied()));
         self.store.meta.write(changes)?;
         // Readers that wait for the next batch look at once.
         self.store.set_applied(self.store.applied());
         Ok(())
     }
+}
+
+/// Whether it was done; if not, why is said.
+fn said(done: &Result<(), StoreError>) -> bool {
+    if let Err(error) = done {
+        tracing::error!(error = chain(error), "a damaged block can't be mended");
+    }
+    done.is_ok()
 }

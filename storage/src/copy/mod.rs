@@ -51,7 +51,8 @@ pub struct Piece {
 }
 
 /// When the file system was made, in nanoseconds since 1970: the same in all replicas that hold the same one, however much of
-/// its log they have. 0: nothing was ever applied here.
+/// its log they have. Since a forced recovery another number, which the stores from before don't have. 0: nothing was ever
+/// applied here.
 pub fn history(meta: &impl Meta) -> Result<u64, StoreError> {
     let Some(root) = meta.get(&key::inode(Ino::ROOT))? else {
         return Ok(0);
@@ -60,7 +61,9 @@ pub fn history(meta: &impl Meta) -> Result<u64, StoreError> {
     let nanos = (born.secs as u64)
         .wrapping_mul(1_000_000_000)
         .wrapping_add(born.nanos.into());
-    Ok(nanos.max(1))
+    let epoch = meta.get(&key::own(key::EPOCH))?.unwrap_or_default();
+    let epoch = epoch.as_ref().try_into().map_or(0, u64::from_le_bytes);
+    Ok((nanos ^ epoch).max(1))
 }
 
 pub(crate) fn hash_pair(hash: &mut blake3::Hasher, key: &[u8], value: &[u8]) {

@@ -266,11 +266,31 @@ impl<D: Disk> DataFiles<D> {
         Ok(())
     }
 
-    /// What was written to this file is stable when it returns.
-    pub(crate) fn sync_one(&self, ino: Ino) -> Result<(), StoreError> {
-        match self.file(ino, false)? {
-            Some(file) => file.sync_data().map_err(StoreError::disk("syncing", &path(ino))),
-            None => Ok(()),
+    /// Around the page cache, with a file handle of its own: what fails here is said here, and no later sync of what was
+    /// written before is told less for it. Stable after `sync_through`.
+    pub(crate) fn write_through(&self, ino: Ino, block: &AlignedBuf, offset: u64) -> Result<(), StoreError> {
+        let (path, is_new) = (path(ino), self.file(ino, false)?.is_none());
+        let how = OpenHow {
+            create: true,
+            direct: true,
+        };
+        let written = self.disk.open(&path, how).and_then(|file| file.write_at(block, offset));
+        if is_new {
+            self.dirty().folders.insert(folder(ino));
+        }
+        written.map_err(StoreError::disk("writing", &path))
+    }
+
+    pub(crate) fn sync_through(&self, ino: Ino) -> Result<(), StoreError> {
+        let path = path(ino);
+        let how = OpenHow {
+            create: false,
+            direct: true,
+        };
+        match self.disk.open(&path, how) {
+            Ok(file) => file.sync_data().map_err(StoreError::disk("syncing", &path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::disk("opening", &path)(error)),
         }
     }
 

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::OnceLock;
 
 /// Blocks whose checksums share a key.
 pub const GROUP: u64 = 128;
@@ -30,12 +29,6 @@ pub fn of(block: &[u8]) -> Sum {
     blake3::hash(block).as_bytes()[..LEN]
         .try_into()
         .expect("a hash is longer")
-}
-
-/// What a hole reads as has this one.
-pub fn of_zeros() -> Sum {
-    static ZEROS: OnceLock<Sum> = OnceLock::new();
-    *ZEROS.get_or_init(|| of(&[0; BLOCK as usize]))
 }
 
 /// The checksums of one group.

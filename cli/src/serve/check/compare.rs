@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_storage::check::Found;
-use holdfast_storage::data::sums::{DAMAGED, Sum, of_zeros};
+use holdfast_storage::data::sums::{DAMAGED, HOLE, Sum};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of each node that answered, by its name.
@@ -19,7 +19,7 @@ pub(super) struct Difference<P> {
 }
 
 impl<P> Difference<P> {
-    /// What two nodes have alike; or what the only sound one has. And who has it.
+    /// What two nodes have alike; or what the only sound one of those that answered has. And who has it.
     pub(super) fn right(&self) -> Option<(Option<Sum>, Vec<String>)> {
         let mut holders: BTreeMap<Option<Sum>, Vec<String>> = BTreeMap::new();
         for (node, view) in self.views.iter().filter(|(_, view)| **view != Some(DAMAGED)) {
@@ -63,13 +63,19 @@ fn found(answers: &Answers) -> impl Iterator<Item = (&String, &Found)> + Clone {
         .filter_map(|(node, found)| Some((node, found.as_ref().ok()?)))
 }
 
+/// Whether all who had a say in it have the same there now: `again` are the differences of the same part, asked once more.
+pub(super) fn is_mended<P: PartialEq>(was: &Difference<P>, answers: &Answers, again: &[Difference<P>]) -> bool {
+    let answered = |node: &String| answers.get(node).is_some_and(Result::is_ok);
+    was.views.keys().all(answered) && again.iter().all(|other| other.place != was.place)
+}
+
 fn differs(views: &Views) -> bool {
     let mut all = views.values();
     let first = all.next();
     views.values().any(|view| *view == Some(DAMAGED)) || all.any(|view| Some(view) != first)
 }
 
-/// Places of blocks are counted from the beginning of the part. What lies behind a replica's end of the file is zeros.
+/// Places of blocks are counted from the beginning of the part. What lies behind a replica's end of the file is a hole.
 pub(super) fn blocks(answers: &Answers) -> Vec<Difference<u64>> {
     let same = |(one, two): (&Found, &Found)| one.sums == two.sums;
     let all: Vec<&Found> = found(answers).map(|(_, found)| found).collect();
@@ -81,7 +87,7 @@ pub(super) fn blocks(answers: &Answers) -> Vec<Difference<u64>> {
         .map(|at| Difference {
             place: at as u64,
             views: found(answers)
-                .map(|(node, found)| (node.clone(), Some(found.sums.get(at).copied().unwrap_or_else(of_zeros))))
+                .map(|(node, found)| (node.clone(), Some(found.sums.get(at).copied().unwrap_or(HOLE))))
                 .collect(),
         })
         .filter(|difference| differs(&difference.views))
@@ -168,12 +174,22 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_end_are_zeros() {
-        let found = blocks(&answers([("n1", &[A]), ("n2", &[A, of_zeros()]), ("n3", &[A, B])]));
-        assert_eq!(
-            found[0].right(),
-            Some((Some(of_zeros()), vec!["n1".into(), "n2".into()]))
-        );
+    fn behind_the_end_are_holes() {
+        let found = blocks(&answers([("n1", &[A]), ("n2", &[A, HOLE]), ("n3", &[A, B])]));
+        assert_eq!(found[0].right(), Some((Some(HOLE), vec!["n1".into(), "n2".into()])));
+    }
+
+    #[test]
+    fn nothing_is_mended_before_all_have_said_so() {
+        let before = answers([("n1", &[A]), ("n2", &[B]), ("n3", &[A])]);
+        let was = blocks(&before);
+        let mut after = answers([("n1", &[A]), ("n2", &[A]), ("n3", &[A])]);
+        assert!(is_mended(&was[0], &after, &blocks(&after)));
+        after.insert("n2".into(), Err("still doing again what it had done".into()));
+        assert!(!is_mended(&was[0], &after, &blocks(&after)));
+        after.remove("n2");
+        assert!(!is_mended(&was[0], &after, &blocks(&after)));
+        assert!(!is_mended(&was[0], &before, &was));
     }
 
     #[test]

@@ -1,50 +1,54 @@
-//! Tells each node that differs what two others have alike, and who has it.
+//! Tells each node that differs what the others have, and who has it.
 
-use super::super::repair::Healer;
+use super::super::repair::{AT_ONCE, Healer};
 use super::compare::Difference;
 use bytes::Bytes;
-use holdfast_proto::repair::{BlockChange, KeyChange, MendAnswer, MendRequest};
-use holdfast_storage::data::sums::{DAMAGED, Sum, of_zeros};
+use holdfast_proto::repair::{BlockChange, KeyChange, MendRequest};
+use holdfast_storage::data::sums::{DAMAGED, HOLE, Sum};
 use holdfast_storage::types::Ino;
 use std::collections::BTreeMap;
 
 /// Where a difference is, and how a node is told of it.
 pub(super) trait Place {
-    fn change(&self, request: &mut MendRequest, was: Option<Sum>, is: Option<Sum>, from: &[String]);
+    fn change(&self, request: &mut MendRequest, is_damaged: bool, is: Option<Sum>, from: &[String]);
 }
 
 /// A block of a file.
 impl Place for (Ino, u64) {
-    fn change(&self, request: &mut MendRequest, was: Option<Sum>, is: Option<Sum>, from: &[String]) {
-        let is = is.unwrap_or_else(of_zeros);
+    fn change(&self, request: &mut MendRequest, damaged: bool, is: Option<Sum>, from: &[String]) {
         request.blocks.push(BlockChange {
             ino: self.0.0,
             number: self.1,
-            was: sum(was),
-            is: sum(Some(is)),
-            from: if is == of_zeros() { Vec::new() } else { from.to_vec() },
-        });
-    }
-}
-
-impl Place for Bytes {
-    fn change(&self, request: &mut MendRequest, was: Option<Sum>, is: Option<Sum>, from: &[String]) {
-        request.keys.push(KeyChange {
-            key: self.clone(),
-            was: sum(was),
-            is: sum(is),
+            damaged,
+            is: Bytes::copy_from_slice(&is.unwrap_or(HOLE)),
             from: from.to_vec(),
         });
     }
 }
 
-fn sum(sum: Option<Sum>) -> Bytes {
-    sum.map_or_else(Bytes::new, |sum| Bytes::copy_from_slice(&sum))
+impl Place for Bytes {
+    fn change(&self, request: &mut MendRequest, _: bool, is: Option<Sum>, from: &[String]) {
+        request.keys.push(KeyChange {
+            key: self.clone(),
+            is: is.map_or_else(Bytes::new, |is| Bytes::copy_from_slice(&is)),
+            from: from.to_vec(),
+        });
+    }
 }
 
-/// How many of these are in order now, and what is in the way of the others.
-pub(super) async fn all<P: Place>(healer: &Healer, as_of: u64, differences: &[Difference<P>]) -> (u64, Vec<String>) {
-    let active = healer.name().to_owned();
+/// What is in the way, each once. Whether they are in order now only another look can tell.
+pub(super) async fn all<P: Place>(healer: &Healer, as_of: u64, differences: &[Difference<P>]) -> Vec<String> {
+    let mut left = Vec::new();
+    for some in differences.chunks(AT_ONCE) {
+        left.extend(tell(healer, as_of, some).await);
+    }
+    left.sort_unstable();
+    left.dedup();
+    left
+}
+
+async fn tell<P: Place>(healer: &Healer, as_of: u64, differences: &[Difference<P>]) -> Vec<String> {
+    let (active, term) = (healer.name().to_owned(), healer.shared().view().term);
     let mut requests: BTreeMap<&String, MendRequest> = BTreeMap::new();
     let mut left = Vec::new();
     for difference in differences {
@@ -62,25 +66,17 @@ pub(super) async fn all<P: Place>(healer: &Healer, as_of: u64, differences: &[Di
             }
             let request = requests.entry(node).or_insert_with(|| MendRequest {
                 as_of,
+                term,
                 ..MendRequest::default()
             });
-            difference.place.change(request, *was, is, &from);
+            difference.place.change(request, *was == Some(DAMAGED), is, &from);
         }
     }
-    let mut mended = 0;
     for (node, request) in requests {
         match healer.tell(node, request).await {
-            Ok(MendAnswer {
-                mended: done,
-                left: not,
-                changed: _,
-            }) => {
-                mended += done;
-                left.extend(not.into_iter().map(|why| format!("{node}: {why}")));
-            }
+            Ok(answer) => left.extend(answer.left.into_iter().map(|why| format!("{node}: {why}"))),
             Err(why) => left.push(format!("{node}: {why}")),
         }
     }
-    left.dedup();
-    (mended, left)
+    left
 }

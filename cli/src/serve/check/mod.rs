@@ -16,6 +16,7 @@ use compare::{Answers, Difference};
 use holdfast_proto::control::{
     CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, check_event::Event,
 };
+use holdfast_proto::repair::MendRequest;
 use holdfast_storage::check::{Found, LISTED};
 use holdfast_storage::effects::CheckPart;
 use holdfast_storage::identity::hex;
@@ -58,6 +59,9 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
     } else {
         check.everything(request.max_ranges).await
     };
+    if check.verdict.mended > 0 {
+        check.verify().await;
+    }
     let last = done.map_err(Status::unavailable).map(|()| {
         let CheckVerdict {
             differences, mended, ..
@@ -72,11 +76,9 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
     let _ = check.events.send(last).await;
 }
 
-/// What blocks of a file should be, by all three at one index of the log; the nodes that have them otherwise are told. How
-/// many were mended.
-pub(super) async fn examine(healer: &Healer, blocks: &[(Ino, u64)]) -> Result<u64, String> {
+/// What blocks of a file should be, by all three at one index of the log; the nodes that have them otherwise are told.
+pub(super) async fn examine(healer: &Healer, blocks: &[(Ino, u64)]) -> Result<(), String> {
     let mut asker = Asker::new(healer.shared().clone());
-    let mut mended = 0;
     for (ino, number) in blocks {
         let part = CheckPart::Data {
             ino: *ino,
@@ -85,13 +87,16 @@ pub(super) async fn examine(healer: &Healer, blocks: &[(Ino, u64)]) -> Result<u6
         };
         let answers = asker.part(part).await?;
         let differences = of_file(*ino, *number, compare::blocks(&answers));
-        let (done, left) = mend::all(healer, asker.at_index, &differences).await;
+        let damaged: Vec<_> = differences
+            .into_iter()
+            .filter(|difference| !difference.damaged().is_empty())
+            .collect();
+        let left = mend::all(healer, asker.at_index, &damaged).await;
         if !left.is_empty() {
             tracing::warn!(%ino, offset = number * BLOCK, why = left.join("; "), "a damaged block isn't mended yet");
         }
-        mended += done;
     }
-    Ok(mended)
+    Ok(())
 }
 
 fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Difference<(Ino, u64)>> {
@@ -103,6 +108,24 @@ fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Diffe
 }
 
 impl Check {
+    /// The store of a node that differed was changed beside its digest: that is reckoned anew.
+    async fn verify(&self) {
+        for node in &self.asker.shared.config.cluster.nodes {
+            let request = MendRequest {
+                verify: true,
+                term: self.asker.shared.view().term,
+                ..MendRequest::default()
+            };
+            if let Err(why) = self.healer.tell(&node.name, request).await {
+                tracing::warn!(
+                    node = node.name,
+                    why,
+                    "the digest couldn't be verified after the repair"
+                );
+            }
+        }
+    }
+
     /// Whether all have applied the same, by one number of each.
     async fn quick(&mut self) -> Result<(), String> {
         let answers = self.asker.digests().await?;
@@ -200,16 +223,12 @@ impl Check {
             let (found, next) = compare::keys(&answers);
             if !found.is_empty() {
                 let left = self.mend(&found).await;
-                let still = if self.repair {
-                    let again = self.part(part).await?;
-                    compare::keys(&again).0
-                } else {
-                    found.clone()
-                };
+                let again = self.again(part).await?;
+                let still = compare::keys(&again).0;
                 for difference in &found {
-                    let is_left = still.iter().any(|other| other.place == difference.place);
+                    let is_left = !compare::is_mended(difference, &again, &still);
                     let (what, path) = words::of_key(&self.asker.shared, &difference.place);
-                    let done = self.outcome(1, is_left, &left);
+                    let done = self.outcome(is_left, &left);
                     self.differs(what, path, difference.groups(), difference.odd_one_out(), done)
                         .await;
                 }
@@ -253,15 +272,11 @@ impl Check {
             return Ok(());
         }
         let left = self.mend(&found).await;
-        let still = if self.repair {
-            let again = self.part(part).await?;
-            of_file(ino, offset / BLOCK, compare::blocks(&again))
-        } else {
-            found.clone()
-        };
+        let again = self.again(part).await?;
+        let still = of_file(ino, offset / BLOCK, compare::blocks(&again));
         for run in words::runs(&found) {
-            let is_left = |difference: &Difference<_>| still.iter().any(|other| other.place == difference.place);
-            let done = self.outcome(1, run.iter().any(is_left), &left);
+            let is_left = |difference: &Difference<_>| !compare::is_mended(difference, &again, &still);
+            let done = self.outcome(run.iter().any(is_left), &left);
             let what = words::of_blocks(run);
             self.differs(what, path(self), run[0].groups(), run[0].odd_one_out(), done)
                 .await;
@@ -273,18 +288,26 @@ impl Check {
         if !self.repair {
             return Vec::new();
         }
-        mend::all(&self.healer, self.asker.at_index, differences).await.1
+        mend::all(&self.healer, self.asker.at_index, differences).await
+    }
+
+    /// The same part after mending; without, nobody is asked.
+    async fn again(&mut self, part: CheckPart) -> Result<Answers, String> {
+        if !self.repair {
+            return Ok(Answers::new());
+        }
+        self.part(part).await
     }
 
     /// Counts it as mended if all replicas have it alike now.
-    fn outcome(&mut self, count: u64, is_left: bool, left: &[String]) -> String {
+    fn outcome(&mut self, is_left: bool, left: &[String]) -> String {
         match (self.repair, is_left, left) {
             (false, ..) => String::new(),
             (true, false, _) => {
-                self.verdict.mended += count;
+                self.verdict.mended += 1;
                 "mended".into()
             }
-            (true, true, []) => "not mended: it was changed meanwhile".into(),
+            (true, true, []) => "not mended: it was changed meanwhile, or a node didn't answer again".into(),
             (true, true, left) => format!("not mended: {}", left.join("; ")),
         }
     }

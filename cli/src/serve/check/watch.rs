@@ -45,6 +45,13 @@ pub(in super::super) async fn follow(shared: Arc<Shared>) {
             odd_one_out: difference.odd_one_out(),
             since_unix_ms: unix_ms(),
         });
+        // Who doesn't answer says nothing: what was known of it stays.
+        let all = shared.config.cluster.nodes.len();
+        let is_whole = answers.values().filter(|found| found.is_ok()).count() == all;
+        if found.is_none() && !is_whole {
+            suspected = false;
+            continue;
+        }
         let is_new = found.is_some() && shared.divergence().is_none();
         if is_new && !std::mem::replace(&mut suspected, true) {
             continue;

@@ -3,7 +3,7 @@
 use super::Healed;
 use holdfast_replicator::clock::unix_ms;
 use holdfast_storage::types::{BLOCK, Ino};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Damaged blocks of which it is remembered why; there may be more.
 const LEFT_MAX: usize = 10_000;
@@ -15,9 +15,20 @@ pub(in super::super) struct Damage {
     /// With the reason.
     pub(in super::super) left: BTreeMap<(Ino, u64), String>,
     pub(in super::super) left_since_unix_ms: u64,
+    /// To be looked at again in a moment.
+    again: BTreeSet<(Ino, u64)>,
 }
 
 impl Damage {
+    pub(super) fn look_again(&mut self, blocks: &[(Ino, u64)]) {
+        let room = LEFT_MAX.saturating_sub(self.again.len());
+        self.again.extend(blocks.iter().take(room));
+    }
+
+    pub(super) fn take_again(&mut self) -> Vec<(Ino, u64)> {
+        std::mem::take(&mut self.again).into_iter().collect()
+    }
+
     pub(in super::super) fn note(&mut self, healed: &Healed, blocks: &[(Ino, u64)]) {
         let before = blocks.iter().filter_map(|at| self.left.remove(at)).count();
         if healed.mended > 0 {
@@ -39,6 +50,7 @@ impl Damage {
         {
             tracing::error!(blocks = healed.left.len(), first = %ino, offset = number * BLOCK, why, "blocks on this disk are damaged: reads of them fail until they are mended");
         }
+        self.look_again(&healed.again);
         if self.left.is_empty() {
             self.left_since_unix_ms = 0;
         } else if self.left_since_unix_ms == 0 {

@@ -8,8 +8,10 @@ use holdfast_proto::repair::{
     BlockChange, BlockNumber, BlockRequest, ExamineRequest, KeyChange, MendAnswer, MendRequest, ValueRequest,
 };
 use holdfast_storage::data::sums::{self, Sum};
+use holdfast_storage::digest;
+use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::mend::{self, Mended, State};
-use holdfast_storage::types::{BLOCK, Ino, LogIndex};
+use holdfast_storage::types::{BLOCK, Ino, LogIndex, MAX_FILE};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use std::time::Duration;
 /// A peer that doesn't answer for so long is passed over.
 const WITHIN: Duration = Duration::from_secs(2);
 /// Blocks that are mended in one go.
-pub(super) const AT_ONCE: usize = 64;
+pub(in super::super) const AT_ONCE: usize = 16;
 
 pub(in super::super) struct Healer {
     shared: Arc<Shared>,
@@ -30,6 +32,8 @@ pub(in super::super) struct Healed {
     pub(super) mended: u64,
     /// Damaged still, and why.
     pub(super) left: BTreeMap<(Ino, u64), String>,
+    /// Nothing is known yet: to be looked at again in a moment.
+    pub(super) again: Vec<(Ino, u64)>,
 }
 
 const HALTED: &str = "this node has stopped by itself and changes nothing on its disk";
@@ -62,28 +66,33 @@ impl Healer {
             healed.left.extend(blocks.iter().map(|at| (*at, HALTED.to_owned())));
             return;
         };
-        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        let (mut rotten, mut unknown) = (Vec::new(), Vec::new());
         for (at, state) in blocks.iter().zip(states) {
             match state {
                 State::Sound => {}
-                State::Rotten(sum) => match self.fetch(at.0, at.1, sum, None).await {
-                    Some(data) => found.push(of_same(*at, sum, data)),
-                    None => drop(
-                        healed
-                            .left
-                            .insert(*at, "no peer that answers has these very bytes".into()),
-                    ),
-                },
+                State::Rotten(sum) => rotten.push((*at, sum)),
                 State::Damaged => unknown.push(*at),
-                State::Redoing => {
-                    let why = "what was done before the last start or a copy is still being done again";
-                    healed.left.insert(*at, why.into());
-                }
+                State::Redoing => healed.again.push(*at),
+            }
+        }
+        let fetched = rotten.iter().map(|(at, sum)| self.fetch(at.0, at.1, *sum, None));
+        let fetched = futures::future::join_all(fetched).await;
+        let mut found = Vec::new();
+        for ((at, is), data) in rotten.into_iter().zip(fetched) {
+            match data {
+                Some(data) => found.push(mend::Block {
+                    ino: at.0,
+                    number: at.1,
+                    is,
+                    data,
+                }),
+                // The others may have something else there, which is right then.
+                None => unknown.push(at),
             }
         }
         if !found.is_empty() {
             let at: Vec<_> = found.iter().map(|block| (block.ino, block.number)).collect();
-            match self.shared.handle.mend_blocks(found).await {
+            match self.shared.handle.mend_damaged(None, found).await {
                 Some(mended) => at
                     .into_iter()
                     .zip(mended)
@@ -94,6 +103,9 @@ impl Healer {
         if !unknown.is_empty() {
             self.heal_by_all(&unknown, healed).await;
         }
+        if healed.left.values().any(|why| why == DOES_NOT_HOLD) {
+            self.shared.handle.read_failed(&disk_does_not_hold());
+        }
     }
 
     /// What these should be only all three together can tell, at one index of the log.
@@ -103,14 +115,14 @@ impl Healer {
         let why = match (&asked, &states) {
             (_, None) => HALTED.to_owned(),
             (Err(why), _) => why.clone(),
-            (Ok(()), _) => "a part of it was overwritten when it was rotten already, and the others don't agree on it or it changes all the time".into(),
+            (Ok(()), _) => "no other node that answers has it sound, or it changes all the time".into(),
         };
         let states = states.unwrap_or_else(|| vec![State::Damaged; blocks.len()]);
         for (at, state) in blocks.iter().zip(states) {
-            if state == State::Sound {
-                healed.count(*at, Mended::Done);
-            } else {
-                healed.left.insert(*at, why.clone());
+            match state {
+                State::Sound => healed.count(*at, Mended::Done),
+                State::Redoing => healed.again.push(*at),
+                State::Rotten(_) | State::Damaged => drop(healed.left.insert(*at, why.clone())),
             }
         }
     }
@@ -119,7 +131,7 @@ impl Healer {
         let active = self.shared.active().ok_or("no node is active, to ask all three")?;
         if active == self.name() {
             // A check tells this node, too, and ends up in `mend`, not here.
-            return Box::pin(check::examine(self, blocks)).await.map(drop);
+            return Box::pin(check::examine(self, blocks)).await;
         }
         let mut client = self
             .peers
@@ -196,88 +208,112 @@ impl Healer {
         }
     }
 
-    /// Puts right here what the active node says that two others have alike.
+    /// Puts right here what the active node says that the others have.
     pub(super) async fn mend(&self, request: MendRequest) -> Result<MendAnswer, String> {
+        const MOVED: &str = "its role or the term has changed meanwhile, or it has stopped by itself";
+        let (as_of, term) = (LogIndex(request.as_of), request.term);
         let mut answer = MendAnswer::default();
-        let (mut blocks, mut keys) = (Vec::new(), Vec::new());
-        for change in request.blocks {
-            match self.block(LogIndex(request.as_of), change).await? {
+        let wanted = request.blocks.iter().map(|change| self.block(change));
+        let fetched = futures::future::join_all(wanted).await;
+        let (mut damaged, mut blocks) = (Vec::new(), Vec::new());
+        for (change, block) in request.blocks.iter().zip(fetched) {
+            match block? {
+                Ok(block) if change.damaged => damaged.push(block),
                 Ok(block) => blocks.push(block),
                 Err(why) => answer.left.push(why),
             }
         }
-        for change in request.keys {
-            match self.key(change).await? {
+        let mut keys = Vec::new();
+        for key in futures::future::join_all(request.keys.into_iter().map(|change| self.key(change))).await {
+            match key? {
                 Ok(key) => keys.push(key),
                 Err(why) => answer.left.push(why),
             }
         }
         let handle = &self.shared.handle;
-        let mut mended = handle.mend_blocks(blocks).await.ok_or(HALTED)?;
-        mended.extend(handle.mend_keys(keys).await.ok_or(HALTED)?);
-        for mended in mended {
-            match mended {
-                Mended::Done => answer.mended += 1,
-                Mended::Sound | Mended::Changed => answer.changed += 1,
-                Mended::DoesNotHold => answer.left.push(DOES_NOT_HOLD.into()),
-            }
+        let mut mended = Vec::new();
+        if !damaged.is_empty() {
+            mended.extend(handle.mend_damaged(Some(as_of), damaged).await.ok_or(HALTED)?);
         }
-        if answer.mended > 0 {
+        if !blocks.is_empty() {
+            mended.extend(handle.mend_blocks(term, as_of, blocks).await.ok_or(MOVED)?);
+        }
+        if !keys.is_empty() {
+            mended.extend(handle.mend_keys(term, as_of, keys).await.ok_or(MOVED)?);
+        }
+        let done = mended.iter().filter(|mended| **mended == Mended::Done).count();
+        if mended.contains(&Mended::DoesNotHold) {
+            answer.left.push(DOES_NOT_HOLD.into());
+            handle.read_failed(&disk_does_not_hold());
+        }
+        if done > 0 {
             tracing::warn!(
-                blocks_and_keys = answer.mended,
-                "what differed here from the two other nodes was put right"
+                blocks_and_keys = done,
+                "what was damaged here, or differed from the two other nodes, was put right"
             );
+        }
+        if request.verify {
+            self.verify().await?;
         }
         Ok(answer)
     }
 
+    /// Whether the metadata are what was applied. If not, the digest says what they are from now on: the comparison with the
+    /// others is to show it.
+    pub(super) async fn verify(&self) -> Result<(), String> {
+        let store = self.shared.handle.store().clone();
+        let verified = tokio::task::spawn_blocking(move || digest::verify(&store.meta)).await;
+        let verified = verified.map_err(|panic| panic.to_string())?;
+        if let Some(mismatch) = verified.map_err(|error| chain(&error))? {
+            tracing::error!(
+                "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
+            );
+            self.shared.handle.correct_digest(mismatch).await.ok_or(HALTED)?;
+        }
+        Ok(())
+    }
+
     /// The outer error: a request that makes no sense.
-    async fn block(&self, as_of: LogIndex, change: BlockChange) -> Result<Result<mend::Block, String>, String> {
-        let (ino, number) = (Ino(change.ino), change.number);
-        let (was, is) = (sum(&change.was)?, sum(&change.is)?);
-        if number > holdfast_storage::types::MAX_FILE / BLOCK {
+    async fn block(&self, change: &BlockChange) -> Result<Result<mend::Block, String>, String> {
+        let (ino, number, is) = (Ino(change.ino), change.number, sum(&change.is)?);
+        if number > MAX_FILE / BLOCK {
             return Err("no file has such a block".into());
         }
-        let data = if is == sums::of_zeros() {
-            Bytes::new()
+        let data = if is == sums::HOLE {
+            Some(Bytes::new())
         } else {
-            match self.fetch(ino, number, is, Some(&change.from)).await {
-                Some(data) => data,
-                None => {
-                    let from = change.from.join(" and ");
-                    return Ok(Err(format!(
-                        "{from} didn't give block {number} of inode {ino}: it may have changed meanwhile"
-                    )));
-                }
-            }
+            self.fetch(ino, number, is, Some(&change.from)).await
         };
-        Ok(Ok(mend::Block {
-            ino,
-            number,
-            was,
-            is,
-            as_of,
-            data,
+        let from = || change.from.join(" and ");
+        Ok(data.map(|data| mend::Block { ino, number, is, data }).ok_or_else(|| {
+            format!(
+                "{} didn't give block {number} of inode {ino}: it may have changed meanwhile",
+                from()
+            )
         }))
     }
 
     async fn key(&self, change: KeyChange) -> Result<Result<mend::Key, String>, String> {
-        let maybe = |bytes: &Bytes| (!bytes.is_empty()).then(|| sum(bytes)).transpose();
-        let (was, is) = (maybe(&change.was)?, maybe(&change.is)?);
-        let value = match is {
-            None => None,
-            Some(hash) => match self.fetch_value(&change.key, hash, &change.from).await {
-                Some(value) => Some(value),
-                None => {
-                    let from = change.from.join(" and ");
-                    return Ok(Err(format!(
-                        "{from} didn't give a value of the metadata: it may have changed meanwhile"
-                    )));
-                }
-            },
-        };
         let key = change.key;
-        Ok(Ok(mend::Key { key, was, value }))
+        if change.is.is_empty() {
+            return Ok(Ok(mend::Key { key, value: None }));
+        }
+        let value = self.fetch_value(&key, sum(&change.is)?, &change.from).await;
+        let from = change.from.join(" and ");
+        Ok(value
+            .map(|value| mend::Key {
+                key,
+                value: Some(value),
+            })
+            .ok_or_else(|| format!("{from} didn't give a value of the metadata: it may have changed meanwhile")))
+    }
+}
+
+fn disk_does_not_hold() -> StoreError {
+    StoreError::Disk {
+        what: "mending",
+        path: "data".into(),
+        source: std::io::Error::other("a block that was written came back as something else"),
     }
 }
 
@@ -288,24 +324,9 @@ impl Healed {
         match mended {
             Mended::Done => self.mended += 1,
             Mended::Sound => {}
-            // A write came between, and looked at what stood there itself: if that was rotten it is known as damaged now.
-            Mended::Changed => drop(
-                self.left
-                    .insert(at, "it was changed just now; it is looked at again".into()),
-            ),
+            Mended::Changed => self.again.push(at),
             Mended::DoesNotHold => drop(self.left.insert(at, DOES_NOT_HOLD.into())),
         }
-    }
-}
-
-fn of_same((ino, number): (Ino, u64), sum: Sum, data: Bytes) -> mend::Block {
-    mend::Block {
-        ino,
-        number,
-        was: sum,
-        is: sum,
-        as_of: LogIndex::ZERO,
-        data,
     }
 }
 

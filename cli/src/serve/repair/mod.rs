@@ -9,7 +9,7 @@ mod scrub;
 mod service;
 
 pub(super) use damage::Damage;
-pub(super) use healer::{Healed, Healer};
+pub(super) use healer::{AT_ONCE, Healed, Healer};
 pub(super) use reads::follow as follow_reads;
 pub(super) use scrub::{Scrubber, follow as follow_scrub};
 pub(super) use service::RepairService;

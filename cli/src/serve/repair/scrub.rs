@@ -5,7 +5,6 @@ use super::record::Record;
 use bytes::Bytes;
 use holdfast_proto::control::{Scrub, ScrubEvent};
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
-use holdfast_storage::digest;
 use holdfast_storage::disk::aligned::AlignedBuf;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::identity::hex;
@@ -41,6 +40,8 @@ struct State {
     trouble: Option<String>,
     /// Those who wait for it, and therefore no pace.
     asking: u64,
+    /// One that isn't under way is to begin.
+    begin_now: bool,
     /// Scrubs that came to their end since the start.
     ended: u64,
 }
@@ -73,10 +74,11 @@ impl Scrubber {
             let mut state = self.state();
             state.asking += 1;
             state.trouble = None;
-            // What one that is under way has read before doesn't count: it begins anew.
-            if state.record.next.is_some() {
+            // What a paced one has read before doesn't count: it begins anew. Another operator's is joined.
+            if state.record.next.is_some() && state.asking == 1 {
                 state.record = begun(&state.record);
             }
+            state.begin_now = true;
             state.ended + 1
         };
         self.now.notify_one();
@@ -109,7 +111,8 @@ impl Scrubber {
 
 fn begun(before: &Record) -> Record {
     Record {
-        began_unix_ms: unix_ms(),
+        // Two are never of the same moment.
+        began_unix_ms: unix_ms().max(before.began_unix_ms + 1),
         ended_unix_ms: before.ended_unix_ms,
         next: Some(String::new()),
         ..Record::default()
@@ -131,10 +134,16 @@ pub(in super::super) async fn follow(healer: Arc<Healer>) {
             (state.record.next.is_some(), left_ms)
         };
         if !is_running {
-            let _ = tokio::time::timeout(Duration::from_millis(left_ms), scrubber.now.notified()).await;
+            let is_due = left_ms == 0 || scrubber.state().begin_now;
+            if !is_due {
+                // Or for another reason: looked at again in any case.
+                let _ = tokio::time::timeout(Duration::from_millis(left_ms), scrubber.now.notified()).await;
+                continue;
+            }
             let mut state = scrubber.state();
             state.record = begun(&state.record);
         }
+        scrubber.state().begin_now = false;
         match through(&healer).await {
             Ok(()) => scrubber.state().trouble = None,
             Err(error) => {
@@ -146,9 +155,16 @@ pub(in super::super) async fn follow(healer: Arc<Healer>) {
                 let _ = tokio::time::timeout(RETRY, scrubber.now.notified()).await;
             }
         }
-        if let Err(error) = scrubber.state().record.write(&store) {
-            tracing::warn!(%error, "where the scrub is can't be kept; it begins anew after a restart");
-        }
+        save(&healer).await;
+    }
+}
+
+/// On a thread that may block: the disk may be ill.
+async fn save(healer: &Healer) {
+    let record = healer.shared().scrubber.state().record.clone();
+    let store = healer.shared().config.store.path.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || record.write(&store)).await {
+        tracing::warn!(%error, "where the scrub is can't be kept; it begins anew after a restart");
     }
 }
 
@@ -160,8 +176,9 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
     let mut buffer = AlignedBuf::default();
     let mut saved_ms = boottime_ms();
     scrubber.state().keys_total = store.meta.count()?;
-    if scrubber.state().record.next.as_deref() == Some("") {
-        verify(healer).await?;
+    let is_beginning = scrubber.state().record.next.as_deref() == Some("");
+    if is_beginning && let Err(why) = healer.verify().await {
+        tracing::warn!(why, "the digest couldn't be verified");
     }
     loop {
         let (from, began) = {
@@ -198,7 +215,7 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             let mut state = scrubber.state();
             // Somebody had it begin anew.
             if state.record.began_unix_ms != began || state.record.next.is_none() {
-                continue;
+                return Ok(());
             }
             let record = &mut state.record;
             record.keys += keys;
@@ -231,8 +248,7 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
         }
         if boottime_ms() >= saved_ms + SAVE_EVERY_MS {
             saved_ms = boottime_ms();
-            let record = scrubber.state().record.clone();
-            let _ = record.write(&healer.shared().config.store.path);
+            save(healer).await;
         }
         if !asked {
             let due_ms = (bytes + keys * KEY_COST) * 1000 / rate;
@@ -244,21 +260,6 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             .await;
         }
     }
-}
-
-/// Whether the metadata are what was applied. If not, the comparison with the others is to show it.
-async fn verify(healer: &Healer) -> Result<(), StoreError> {
-    let store = healer.shared().handle.store().clone();
-    let Ok(verified) = tokio::task::spawn_blocking(move || digest::verify(&store.meta)).await else {
-        return Ok(());
-    };
-    if let Some(mismatch) = verified? {
-        tracing::error!(
-            "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
-        );
-        healer.shared().handle.correct_digest(mismatch).await;
-    }
-    Ok(())
 }
 
 fn bytes_of(digits: &str) -> Option<Bytes> {

@@ -15,9 +15,6 @@ use holdfast_storage::types::{BLOCK, Ino, MAX_FILE};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-/// Nobody asks for more at once: a part of a check has so many blocks.
-const CHANGES_MAX: usize = 8192;
-
 #[derive(Clone)]
 pub(in super::super) struct RepairService(pub(in super::super) Arc<Healer>);
 
@@ -77,9 +74,8 @@ impl Repair for RepairService {
             ));
         }
         let blocks: Vec<_> = blocks.iter().map(|block| (Ino(block.ino), block.number)).collect();
-        let mended = check::examine(&self.0, &blocks).await;
-        let mended = mended.map_err(Status::unavailable)?;
-        Ok(Response::new(ExamineAnswer { mended }))
+        check::examine(&self.0, &blocks).await.map_err(Status::unavailable)?;
+        Ok(Response::new(ExamineAnswer {}))
     }
 
     async fn mend(&self, request: Request<MendRequest>) -> Result<Response<MendAnswer>, Status> {
@@ -90,7 +86,7 @@ impl Repair for RepairService {
             ));
         }
         let request = request.into_inner();
-        if request.blocks.len() + request.keys.len() > CHANGES_MAX {
+        if request.blocks.len() + request.keys.len() > AT_ONCE {
             return Err(Status::invalid_argument("too many changes at once"));
         }
         let answer = self.0.mend(request).await;
