@@ -80,7 +80,7 @@ impl World {
             self.schedule(takes, Whom::Daemon(id, daemon), What::Daemon(Event::Agent(report)));
         }
         if added {
-            self.tell(format!("n{id} adds the address"));
+            self.tell(&format!("n{id} adds the address"));
         }
         if ticks {
             let late = self.random.between(0, 2000);

@@ -152,7 +152,7 @@ impl World {
         self.schedule(late_us, Whom::World, What::Late(op));
         let outcomes = self.clients.outcomes.clone();
         (op, move |outcome| {
-            outcomes.lock().expect("one thread").push((op, outcome))
+            outcomes.lock().expect("one thread").push((op, outcome));
         })
     }
 

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn begin_receiving(&mut self, id: u64) {
-        self.tell(format!("n{id} stops to have its store copied"));
+        self.tell(&format!("n{id} stops to have its store copied"));
         let sound = self.stop_replica(id);
         let machine = &mut self.machines[id as usize - 1];
         machine.start += 1;
@@ -74,7 +74,7 @@ impl World {
 
     /// Its own disk fails: the process ends, and the next start goes on.
     fn copy_failed(&mut self, id: u64, error: &StoreError) {
-        self.tell(format!("n{id}: copying fails: {error}"));
+        self.tell(&format!("n{id}: copying fails: {error}"));
         let power = self.machines[id as usize - 1].disk.is_dead() && self.fate.chance(500);
         self.end(id, power);
         self.schedule(500_000, Whom::World, What::Start(id));
@@ -210,7 +210,7 @@ impl World {
                 }
                 self.figures.copies += 1;
                 self.take_rot(id, source);
-                self.tell(format!(
+                self.tell(&format!(
                     "n{id} has a whole copy, from {} to {}",
                     joint.checkpoint, joint.joined
                 ));

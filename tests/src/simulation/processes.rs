@@ -26,7 +26,7 @@ impl World {
                 if let Some(agent) = &mut machine.agent {
                     agent.connected();
                 }
-                self.tell(format!(
+                self.tell(&format!(
                     "n{id} starts{}",
                     if copying { ", to go on with a copy" } else { "" }
                 ));
@@ -42,7 +42,7 @@ impl World {
             Err(error) if machine.disk.is_dead() => {
                 self.figures.broken_starts += 1;
                 let power = self.fate.chance(500);
-                self.tell(format!("n{id} dies in its recovery ({error})"));
+                self.tell(&format!("n{id} dies in its recovery ({error})"));
                 self.end(id, power);
                 let pause = self.fate.between(10_000, SECOND);
                 self.schedule(pause, Whom::World, What::Start(id));
@@ -89,7 +89,7 @@ impl World {
         self.schedule(1000, Whom::Agent(id, agent_start), What::AgentCutOff);
     }
 
-    pub(super) fn send(&mut self, from: u64, to: u64, message: PeerMessage) {
+    pub(super) fn send(&mut self, from: u64, to: u64, message: &PeerMessage) {
         let starts = (
             self.machines[to as usize - 1].start,
             self.machines[from as usize - 1].start,

@@ -83,7 +83,7 @@ impl World {
     /// Faults stop, and what they left behind is put right.
     fn calm_down(&mut self) {
         self.calm = true;
-        self.tell("faults have stopped".to_owned());
+        self.tell("faults have stopped");
         self.net.heal();
         for id in 1..=3 {
             let now_us = self.now_us;

@@ -30,7 +30,7 @@ impl World {
         let now_us = self.now_us;
         let soon = dice.one_of(&[200_000, SECOND, 8 * SECOND]);
         let pause = dice.between(20_000, soon);
-        self.tell(format!(
+        self.tell(&format!(
             "fault {}: {:?} (n{any}, or the active one), {:.3} s",
             fault.number,
             fault.kind,
@@ -235,7 +235,7 @@ impl World {
             if !machine.replica().is_some_and(super::replica::Replica::is_redone) {
                 machine.rot.process_ended();
             }
-            self.tell(format!("n{id}: byte {offset} of inode {ino} rots"));
+            self.tell(&format!("n{id}: byte {offset} of inode {ino} rots"));
         }
     }
 
@@ -262,6 +262,6 @@ impl World {
         self.crash(id, true, pause);
         self.machines[id as usize - 1].lose_disk();
         self.judge.received.ended(&self.machines);
-        self.tell(format!("n{id} has a new disk"));
+        self.tell(&format!("n{id} has a new disk"));
     }
 }

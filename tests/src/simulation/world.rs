@@ -132,8 +132,8 @@ impl World {
         self.queue.insert((self.now_us + in_us, self.numbered), (whom, what));
     }
 
-    pub fn tell(&mut self, what: String) {
-        self.trace.say(self.now_us, &what);
+    pub fn tell(&mut self, what: &str) {
+        self.trace.say(self.now_us, what);
         self.story
             .push_back(format!("{:>10.3} s  {what}", self.now_us as f64 / 1e6));
         if self.story.len() > 40 {
@@ -182,7 +182,7 @@ impl World {
             What::Connect(from, to) => self.connect(from, to),
             What::Broken(from, to, link) => self.link_broke(from, to, link),
             What::DiskIsMended(id, restart) => self.disk_is_mended(id, restart),
-            _ => {}
+            other => drop(other),
         }
     }
 
@@ -292,7 +292,7 @@ impl World {
             self.judge.judge(now_us, "replicas agree", verdict);
         }
         for (to, message) in send {
-            self.send(id, to, message);
+            self.send(id, to, &message);
         }
         if publish {
             self.publish(id);
@@ -322,7 +322,7 @@ impl World {
         if was == role {
             return;
         }
-        self.tell(format!("n{id}: {was:?} → {role:?}"));
+        self.tell(&format!("n{id}: {was:?} → {role:?}"));
         let start = self.machines[id as usize - 1].start;
         match role {
             Role::Promoting { term } => {

@@ -100,9 +100,9 @@ impl Replica {
         self.end_role();
         self.flush(turn);
         let persists = self.gather.rest();
-        self.threads.to_log(persists);
+        self.threads.write(persists);
         if let Some(committed) = self.unapplied.due(turn.now_ms, true) {
-            self.threads.to_apply(committed);
+            self.threads.carry_out(committed);
         }
         if let Some(why) = self.halted {
             return Err(why);

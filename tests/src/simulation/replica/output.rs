@@ -44,7 +44,7 @@ impl Replica {
         }
         let waits = self.sequencer.is_full() || (self.core.is_leader() && !self.core.has_applied_own_term());
         if let Some(committed) = self.unapplied.due(turn.now_ms, waits) {
-            self.threads.to_apply(committed);
+            self.threads.carry_out(committed);
         }
         self.threads.apply_awaited = waits;
         waits && self.store.applied().0 > self.core.applied
@@ -89,7 +89,7 @@ impl Replica {
             self.gather.hurry();
         }
         if let Some(persists) = self.gather.due(turn.now_ms) {
-            self.threads.to_log(persists);
+            self.threads.write(persists);
         }
     }
 

@@ -92,11 +92,11 @@ impl Threads {
         self.log.geometry().total_bytes()
     }
 
-    pub(super) fn to_log(&mut self, persists: Vec<Persist>) {
+    pub(super) fn write(&mut self, persists: Vec<Persist>) {
         self.waiting.extend(persists);
     }
 
-    pub(super) fn to_apply(&mut self, committed: Vec<Committed>) {
+    pub(super) fn carry_out(&mut self, committed: Vec<Committed>) {
         self.to_apply.extend(committed);
     }
 
