@@ -90,6 +90,11 @@ pub struct Wanted {
     pub context: GetEntriesContext,
 }
 
+/// As the log on disk has it; it isn't asked for what is before all.
+fn term_of(old: &impl OldEntries, index: u64) -> Option<u64> {
+    (index > 0).then(|| old.term(LogIndex(index)))?.map(|term| term.0)
+}
+
 fn size(entry: &Entry) -> usize {
     entry.data.len() + 64
 }
@@ -98,7 +103,7 @@ impl<O: OldEntries> MemoryLog<O> {
     /// A log whose last entry on disk is `last`.
     pub fn new(old: O, hard_state: HardState, last: LogIndex, voters: Vec<u64>) -> Self {
         Self {
-            before: old.term(last).map(|term| term.0),
+            before: term_of(&old, last.0),
             old,
             hard_state,
             voters,
@@ -131,7 +136,7 @@ impl<O: OldEntries> MemoryLog<O> {
             self.appended -= self.bytes as u64;
             self.bytes = 0;
             self.first = head.index;
-            self.before = self.old.term(LogIndex(head.index - 1)).map(|term| term.0);
+            self.before = term_of(&self.old, head.index - 1);
         }
         while self.last() >= head.index && !self.entries.is_empty() {
             let replaced = self.entries.pop_back().as_ref().map_or(0, size);
