@@ -1,8 +1,10 @@
-.PHONY: help setup build demo soak crash torture many bench test check
+.PHONY: help setup build demo soak crash torture many bench test check sim mutations
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash and make many (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make many and make mutations (root)"
+	@echo "make sim     the whole product simulated in one thread under a virtual clock: a thousand seeds full of faults (SEEDS=n, FROM=n; SEED=n for one)"
+	@echo "make mutations  deliberate bugs, one after the other: does make sim find each (SEEDS=n)"
 	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
 	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
 	@echo "make many    ten million files: memory, a failover, a check; OPEN=n opens so many at once, WALK=1 compares du and ls -lR with the local disk (FILES=n; root)"
@@ -26,6 +28,13 @@ soak: setup
 	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
 	@scripts/many.sh --files $(or $(FILES),10000000) --open $(or $(OPEN),1000000)
+	@scripts/mutations.sh
+
+sim: setup
+	@SEEDS=$(or $(SEEDS),1000) FROM=$(or $(FROM),1) SEED=$(SEED) scripts/sim.sh
+
+mutations: setup
+	@SEEDS=$(or $(SEEDS),3000) scripts/mutations.sh
 
 crash: setup
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)

@@ -33,22 +33,23 @@ const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The entries that receivers of copies will need, as long as the log has room for more.
 #[derive(Default)]
-pub(crate) struct Kept(Mutex<BTreeMap<u64, Keep>>);
+pub struct Kept(Mutex<BTreeMap<u64, Keep>>);
 
 #[derive(Clone, Copy)]
-struct Keep {
+pub struct Keep {
     /// Entries behind it.
-    after: LogIndex,
-    until_ms: u64,
+    pub after: LogIndex,
+    pub until_ms: u64,
 }
 
 impl Kept {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Keep>> {
+    /// By the receiver's Raft id.
+    pub fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Keep>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far the log may be trimmed, of `index` which is checkpointed.
-    pub(crate) fn trim_to(&self, index: LogIndex, now_ms: u64) -> LogIndex {
+    pub fn trim_to(&self, index: LogIndex, now_ms: u64) -> LogIndex {
         let mut all = self.all();
         all.retain(|_, keep| keep.until_ms > now_ms);
         all.values()
@@ -58,7 +59,7 @@ impl Kept {
     }
 
     /// The log needs its room: the receivers have to compare once more.
-    pub(crate) fn give_up(&self) {
+    pub fn give_up(&self) {
         let mut all = self.all();
         if !all.is_empty() {
             tracing::warn!(

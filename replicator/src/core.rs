@@ -257,6 +257,7 @@ impl<O: OldEntries> Core<O> {
                         peer.received.1 = peer.received.1.min(state.last_index);
                         self.go_on_from(from, state.last_index);
                     }
+                    self.go_on_within_log(from, state.last_index);
                 }
             }
             PeerMessage::Handover(handover) => {
@@ -455,20 +456,32 @@ impl<O: OldEntries> Core<O> {
     }
 
     /// A peer was started anew. raft-rs goes on from what it knew of it, but the end of its log may have been torn since,
-    /// though it was acknowledged; or its store is a copy now, and reaches much further than it did.
+    /// though it was acknowledged.
     fn go_on_from(&mut self, peer: u64, last: u64) {
         if !self.is_leader() {
             return;
         }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
+            && progress.matched > last
+        {
+            progress.matched = last;
+            progress.become_probe();
+        }
+    }
+
+    /// raft-rs would go on with entries that this leader's log no longer has, though the peer has them and more: it is a copy,
+    /// or its confirmations were lost on the way.
+    fn go_on_within_log(&mut self, peer: u64, last: u64) {
+        if !self.is_leader() {
+            return;
+        }
         let (first, own_last) = (self.first(), self.last());
-        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer) {
-            if progress.matched > last {
-                progress.matched = last;
-                progress.become_probe();
-            } else if progress.next_idx < first && last.saturating_add(1) >= first {
-                progress.become_probe();
-                progress.next_idx = last.min(own_last) + 1;
-            }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
+            && progress.next_idx < first
+            && last.saturating_add(1) >= first
+        {
+            progress.become_probe();
+            progress.next_idx = last.min(own_last) + 1;
         }
     }
 

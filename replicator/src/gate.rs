@@ -19,11 +19,11 @@ impl Gate {
         self.lease_until_ms.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_lease(&self, until_ms: u64) {
+    pub fn set_lease(&self, until_ms: u64) {
         self.lease_until_ms.store(until_ms, Ordering::Release);
     }
 
-    pub(crate) fn set_serving(&self, serving: bool) {
+    pub fn set_serving(&self, serving: bool) {
         self.serving.store(serving, Ordering::Release);
     }
 }

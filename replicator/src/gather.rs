@@ -10,7 +10,7 @@ const LONGEST_MS: u64 = 5;
 const BYTES: usize = 1 << 20;
 
 #[derive(Default)]
-pub(crate) struct Gather {
+pub struct Gather {
     persists: Vec<Persist>,
     bytes: usize,
     since_ms: u64,
@@ -20,14 +20,14 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    pub(crate) fn new(stable: &HardState) -> Self {
+    pub fn new(stable: &HardState) -> Self {
         Self {
             elected: (stable.term.0, stable.vote),
             ..Self::default()
         }
     }
 
-    pub(crate) fn push(&mut self, persist: Persist, now_ms: u64) {
+    pub fn push(&mut self, persist: Persist, now_ms: u64) {
         // A vote or a term that others wait for, or the first entry of a term, for which a promotion waits.
         if let Some(state) = &persist.hard_state {
             self.urgent |= self.elected != (state.term.0, state.vote);
@@ -42,12 +42,12 @@ impl Gather {
     }
 
     /// Somebody waits for what is here, and for nothing else.
-    pub(crate) fn hurry(&mut self) {
+    pub fn hurry(&mut self) {
         self.urgent |= !self.persists.is_empty();
     }
 
     /// What is to be written now, in order.
-    pub(crate) fn due(&mut self, now_ms: u64) -> Option<Vec<Persist>> {
+    pub fn due(&mut self, now_ms: u64) -> Option<Vec<Persist>> {
         if self.persists.is_empty() || !(self.urgent || self.bytes >= BYTES || now_ms >= self.since_ms + LONGEST_MS) {
             return None;
         }
@@ -56,13 +56,13 @@ impl Gather {
     }
 
     /// All of it, whoever waits.
-    pub(crate) fn rest(&mut self) -> Vec<Persist> {
+    pub fn rest(&mut self) -> Vec<Persist> {
         self.bytes = 0;
         std::mem::take(&mut self.persists)
     }
 
     /// How long what is here may stay, if anything is.
-    pub(crate) fn left_ms(&self, now_ms: u64) -> Option<u64> {
+    pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
         (!self.persists.is_empty()).then(|| (self.since_ms + LONGEST_MS).saturating_sub(now_ms))
     }
 }

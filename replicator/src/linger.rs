@@ -8,13 +8,13 @@ const BYTES: u64 = 128 << 10;
 
 /// What is sequenced and not yet handed out.
 #[derive(Default)]
-pub(crate) struct Linger {
+pub struct Linger {
     bytes: u64,
     since_ms: u64,
 }
 
 impl Linger {
-    pub(crate) fn push(&mut self, bytes: u64, now_ms: u64) {
+    pub fn push(&mut self, bytes: u64, now_ms: u64) {
         if self.bytes == 0 {
             self.since_ms = now_ms;
         }
@@ -22,16 +22,16 @@ impl Linger {
     }
 
     /// Whether there is something that may stay.
-    pub(crate) fn may_stay(&self, now_ms: u64) -> bool {
+    pub fn may_stay(&self, now_ms: u64) -> bool {
         self.left_ms(now_ms).is_some_and(|left| left > 0) && self.bytes < BYTES
     }
 
     /// How long what is here may stay, if anything is.
-    pub(crate) fn left_ms(&self, now_ms: u64) -> Option<u64> {
+    pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
         (self.bytes > 0).then(|| (self.since_ms + LONGEST_MS).saturating_sub(now_ms))
     }
 
-    pub(crate) fn handed_out(&mut self) {
+    pub fn handed_out(&mut self) {
         *self = Self::default();
     }
 }

@@ -67,6 +67,9 @@ pub struct MemoryLog<O> {
     /// Consecutive; the first has index `first`.
     entries: VecDeque<Entry>,
     first: u64,
+    /// Term of the entry before the first. Small entries take more room on disk than here, so the disk may have let go of it
+    /// already; raft-rs needs it for whoever goes on at `first`.
+    before: Option<u64>,
     bytes: usize,
     /// Bytes of all entries since the start that weren't replaced, and how many they were before some of them.
     appended: u64,
@@ -87,6 +90,11 @@ pub struct Wanted {
     pub context: GetEntriesContext,
 }
 
+/// As the log on disk has it; it isn't asked for what is before all.
+fn term_of(old: &impl OldEntries, index: u64) -> Option<u64> {
+    (index > 0).then(|| old.term(LogIndex(index)))?.map(|term| term.0)
+}
+
 fn size(entry: &Entry) -> usize {
     entry.data.len() + 64
 }
@@ -95,6 +103,7 @@ impl<O: OldEntries> MemoryLog<O> {
     /// A log whose last entry on disk is `last`.
     pub fn new(old: O, hard_state: HardState, last: LogIndex, voters: Vec<u64>) -> Self {
         Self {
+            before: term_of(&old, last.0),
             old,
             hard_state,
             voters,
@@ -127,6 +136,7 @@ impl<O: OldEntries> MemoryLog<O> {
             self.appended -= self.bytes as u64;
             self.bytes = 0;
             self.first = head.index;
+            self.before = term_of(&self.old, head.index - 1);
         }
         while self.last() >= head.index && !self.entries.is_empty() {
             let replaced = self.entries.pop_back().as_ref().map_or(0, size);
@@ -148,7 +158,9 @@ impl<O: OldEntries> MemoryLog<O> {
     pub fn release(&mut self, index: u64, spread: u64) {
         let most = |first| if first <= spread { KEEP } else { KEEP_FOR_PEERS };
         while self.first <= index && self.bytes > most(self.first) && !self.entries.is_empty() {
-            self.bytes -= self.entries.pop_front().as_ref().map_or(0, size);
+            let released = self.entries.pop_front();
+            self.bytes -= released.as_ref().map_or(0, size);
+            self.before = released.map(|entry| entry.term);
             self.first += 1;
         }
     }
@@ -273,9 +285,9 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
                 .map(|entry| entry.term)
                 .ok_or(Error::Store(StorageError::Unavailable));
         }
-        self.old
-            .term(LogIndex(index))
-            .map(|term| term.0)
+        let known = self.before.filter(|_| index + 1 == self.first);
+        known
+            .or_else(|| self.old.term(LogIndex(index)).map(|term| term.0))
             .ok_or(Error::Store(StorageError::Compacted))
     }
 
@@ -316,6 +328,19 @@ mod tests {
         entry.index = index;
         entry.data = vec![0; len].into();
         entry
+    }
+
+    /// The disk's log was written over up to behind what memory holds.
+    #[test]
+    fn the_term_before_the_first_entry_is_known() {
+        let mut log = MemoryLog::new(Nothing, HardState::default(), LogIndex(0), vec![1, 2, 3]);
+        for index in 1..=20 {
+            log.append(&[entry(index, 100_000)]);
+        }
+        log.release(20, u64::MAX);
+        assert!(log.first > 1);
+        assert_eq!(log.term(log.first_index().unwrap() - 1).unwrap(), 0);
+        assert!(log.term(log.first - 2).is_err());
     }
 
     #[test]

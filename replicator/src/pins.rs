@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-pub(crate) struct Pins {
+pub struct Pins {
     file: PathBuf,
     known: BTreeMap<u64, Known>,
     strange: BTreeSet<u64>,
@@ -30,7 +30,7 @@ impl Known {
 
 impl Pins {
     /// From the store's folder: a line a peer, its number, its store's id, and up to where that was copied.
-    pub(crate) fn load(store: &Path) -> io::Result<Self> {
+    pub fn load(store: &Path) -> io::Result<Self> {
         let file = store.join("peers");
         let text = match std::fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -57,7 +57,7 @@ impl Pins {
     }
 
     /// Remembers a peer's store at first sight, and one that was copied later than the one known.
-    pub(crate) fn accepts(&mut self, peer: u64, store_id: &str, joined: u64) -> bool {
+    pub fn accepts(&mut self, peer: u64, store_id: &str, joined: u64) -> bool {
         let seen = Known {
             store: store_id.to_owned(),
             joined,
@@ -79,11 +79,11 @@ impl Pins {
     }
 
     /// Whatever its store's id: it holds another file system.
-    pub(crate) fn set_strange(&mut self, peer: u64) {
+    pub fn set_strange(&mut self, peer: u64) {
         self.strange.insert(peer);
     }
 
-    pub(crate) fn is_strange(&self, peer: u64) -> bool {
+    pub fn is_strange(&self, peer: u64) -> bool {
         self.strange.contains(&peer)
     }
 

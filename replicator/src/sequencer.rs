@@ -7,13 +7,17 @@ use crate::linger::Linger;
 use crate::queue::Queue;
 use crate::urgency::Urgency;
 use crate::waiting::{Answer, Waiting};
-use holdfast_storage::RealStore;
 use holdfast_storage::class::{Behind, Class};
+use holdfast_storage::disk::Disk;
+use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::effects::{Effect, Entry};
 use holdfast_storage::key::Key;
+use holdfast_storage::meta::Meta;
+use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::op::{Fallocate, Op, Refusal, Reply};
 use holdfast_storage::plan::{Planned, plan};
 use holdfast_storage::record::Inode;
+use holdfast_storage::store::Store;
 use holdfast_storage::types::{Ino, LogIndex, Term, Time};
 use holdfast_storage::view::{Seen, View};
 use std::collections::HashMap;
@@ -29,7 +33,7 @@ const ALONE_MAX: Behind = Behind {
 };
 
 /// What became of a request that was handed in.
-pub(crate) enum Submitted {
+pub enum Submitted {
     Done,
     /// Its thread has to bring these keys into memory and hand it in again.
     Fetch(Request, Vec<Key>),
@@ -37,19 +41,20 @@ pub(crate) enum Submitted {
 
 /// The clocks of one turn of the loop.
 #[derive(Clone, Copy)]
-pub(crate) struct Now {
-    pub(crate) wall: Time,
+pub struct Now {
+    pub wall: Time,
     /// CLOCK_BOOTTIME in ms.
-    pub(crate) boot_ms: u64,
+    pub boot_ms: u64,
 }
 
 /// Appends to the log, or says that there is no room or no leadership now.
-pub(crate) trait Propose {
+pub trait Propose {
     fn propose(&mut self, data: bytes::Bytes) -> Option<LogIndex>;
 }
 
-pub(crate) struct Sequencer {
-    store: Arc<RealStore>,
+/// Over the daemon's store, or over a simulated one.
+pub struct Sequencer<D: Disk = RealDisk, M: Meta = Rocks> {
+    store: Arc<Store<D, M>>,
     /// Not admitted yet.
     queue: Queue,
     /// Acknowledged and not received.
@@ -63,17 +68,17 @@ pub(crate) struct Sequencer {
     /// Last index that changed any name.
     names: u64,
     newest: Time,
-    pub(crate) urgency: Urgency,
+    pub urgency: Urgency,
     /// Sequenced since the core's output was handed out.
-    pub(crate) linger: Linger,
+    pub linger: Linger,
     /// No room for more on this node or on the better standby.
-    pub(crate) full: bool,
+    pub full: bool,
     /// Changes acknowledged since the start of this role; the first of them ends a failover.
-    pub(crate) acknowledged: u64,
+    pub acknowledged: u64,
 }
 
-impl Sequencer {
-    pub(crate) fn new(store: Arc<RealStore>) -> Self {
+impl<D: Disk, M: Meta> Sequencer<D, M> {
+    pub fn new(store: Arc<Store<D, M>>) -> Self {
         Self {
             store,
             queue: Queue::default(),
@@ -103,9 +108,9 @@ impl Sequencer {
         self.newest
     }
 
-    pub(crate) fn submit(&mut self, request: Request, core: &mut impl Propose, term: Term, now: Now) -> Submitted {
+    pub fn submit(&mut self, request: Request, core: &mut impl Propose, term: Term, now: Now) -> Submitted {
         if self.store.overlay.pending_bytes() > PENDING_MAX || !self.queue.is_empty() {
-            let last = is_last(&self.store, &request.op);
+            let last = is_last(&*self.store, &request.op);
             self.queue.push(request, last, now.boot_ms);
             return Submitted::Done;
         }
@@ -113,13 +118,7 @@ impl Sequencer {
     }
 
     /// Admits what waited, as far as there is room now.
-    pub(crate) fn drain(
-        &mut self,
-        core: &mut impl Propose,
-        term: Term,
-        now: Now,
-        fetch: &mut Vec<(Request, Vec<Key>)>,
-    ) {
+    pub fn drain(&mut self, core: &mut impl Propose, term: Term, now: Now, fetch: &mut Vec<(Request, Vec<Key>)>) {
         for _ in 0..self.queue.len() {
             if self.store.overlay.pending_bytes() > PENDING_MAX {
                 break;
@@ -230,7 +229,7 @@ impl Sequencer {
     }
 
     /// Answers when everything that the scope covers, as of now, is durable on a majority.
-    pub(crate) fn sync(&mut self, scope: Scope, last: u64, deadline_ms: u64, answer: Answer) {
+    pub fn sync(&mut self, scope: Scope, last: u64, deadline_ms: u64, answer: Answer) {
         let (index, file) = match scope {
             Scope::All => (last, None),
             Scope::File(ino) => (self.files.get(&ino).copied().unwrap_or(0).max(self.names), Some(ino)),
@@ -240,7 +239,7 @@ impl Sequencer {
     }
 
     /// Whether the peers may hear a moment later of what was sequenced since they last did: nobody waits for them.
-    pub(crate) fn may_linger(&self, now_ms: u64) -> bool {
+    pub fn may_linger(&self, now_ms: u64) -> bool {
         self.linger.may_stay(now_ms)
             && self.received.is_empty()
             && self.committed.is_empty()
@@ -249,7 +248,7 @@ impl Sequencer {
     }
 
     /// Answers whose conditions hold. Only called while the lease runs.
-    pub(crate) fn progress(&mut self, received: u64, committed: u64) {
+    pub fn progress(&mut self, received: u64, committed: u64) {
         let answered = self.received.reached(received) + self.committed.reached(committed);
         self.acknowledged += answered as u64;
         self.alone.reached(LogIndex(received));
@@ -259,14 +258,14 @@ impl Sequencer {
         }
     }
 
-    pub(crate) fn expire(&mut self, now_ms: u64) {
+    pub fn expire(&mut self, now_ms: u64) {
         self.received.expire(now_ms);
         self.committed.expire(now_ms);
         self.queue.expire(now_ms);
     }
 
     /// The role is over: nobody may believe that what waits was done, or that it wasn't.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.received.fail_all(Failure::Lost);
         self.committed.fail_all(Failure::Lost);
         self.queue.fail_all(Failure::Lost);
@@ -280,11 +279,11 @@ impl Sequencer {
     }
 
     /// Requests wait for room, which applying makes.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.received.len() + self.committed.len() + self.queue.len()
     }
 }
@@ -297,7 +296,7 @@ fn changes_names(op: &Op) -> bool {
 }
 
 /// Whether its class goes last; what isn't known without asking the disk goes with the rest.
-fn is_last(store: &RealStore, op: &Op) -> bool {
+fn is_last(store: &impl View, op: &Op) -> bool {
     let ino = match op {
         Op::Create { parent, .. } | Op::Unlink { parent, .. } | Op::Link { parent, .. } => *parent,
         Op::Write { ino, .. } | Op::Fallocate { ino, .. } | Op::SetAttr { ino, .. } => *ino,

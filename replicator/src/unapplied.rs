@@ -12,7 +12,7 @@ const BYTES: usize = 4 << 20;
 const LARGE: usize = 64 << 10;
 
 #[derive(Default)]
-pub(crate) struct Unapplied {
+pub struct Unapplied {
     entries: Vec<Committed>,
     bytes: usize,
     since_ms: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Unapplied {
 }
 
 impl Unapplied {
-    pub(crate) fn push(&mut self, committed: Vec<Committed>, now_ms: u64) {
+    pub fn push(&mut self, committed: Vec<Committed>, now_ms: u64) {
         if self.entries.is_empty() {
             self.since_ms = now_ms;
         }
@@ -36,7 +36,7 @@ impl Unapplied {
     }
 
     /// What is to be applied now; all of it if somebody waits.
-    pub(crate) fn due(&mut self, now_ms: u64, awaited: bool) -> Option<Vec<Committed>> {
+    pub fn due(&mut self, now_ms: u64, awaited: bool) -> Option<Vec<Committed>> {
         let now = awaited || self.urgent || self.bytes >= BYTES || now_ms >= self.since_ms + LONGEST_MS;
         if self.entries.is_empty() || !now {
             return None;
@@ -46,7 +46,7 @@ impl Unapplied {
     }
 
     /// How long what is here may stay, if anything is.
-    pub(crate) fn left_ms(&self, now_ms: u64) -> Option<u64> {
+    pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
         (!self.entries.is_empty()).then(|| (self.since_ms + LONGEST_MS).saturating_sub(now_ms))
     }
 }

@@ -14,7 +14,7 @@ const SYNC_WEIGHT: u32 = 4;
 const EAGER_MAX: u32 = 64;
 
 #[derive(Default)]
-pub(crate) struct Urgency {
+pub struct Urgency {
     /// Files that were synced, with the changes since.
     synced: HashMap<Ino, u32>,
     eager: u32,
@@ -23,7 +23,7 @@ pub(crate) struct Urgency {
 
 impl Urgency {
     /// This file, or its name, has changed.
-    pub(crate) fn changed(&mut self, ino: Ino) {
+    pub fn changed(&mut self, ino: Ino) {
         let expected = match self.synced.get_mut(&ino) {
             Some(since) => {
                 *since += 1;
@@ -36,7 +36,7 @@ impl Urgency {
     }
 
     /// Somebody waits for the sync of this file, or of all.
-    pub(crate) fn synced(&mut self, ino: Option<Ino>) {
+    pub fn synced(&mut self, ino: Option<Ino>) {
         self.urgent = true;
         self.eager = (self.eager + SYNC_WEIGHT).min(EAGER_MAX);
         if let Some(ino) = ino {
@@ -50,16 +50,16 @@ impl Urgency {
     }
 
     /// Somebody waits, whatever was guessed.
-    pub(crate) fn now(&mut self) {
+    pub fn now(&mut self) {
         self.urgent = true;
     }
 
-    pub(crate) fn is_urgent(&self) -> bool {
+    pub fn is_urgent(&self) -> bool {
         self.urgent
     }
 
     /// Whether what was sequenced since the last time is to be synced at once.
-    pub(crate) fn take(&mut self) -> bool {
+    pub fn take(&mut self) -> bool {
         std::mem::take(&mut self.urgent)
     }
 }

@@ -51,6 +51,10 @@ pub fn format_as<D: Disk>(disk: &D, identity: &Identity, log: Geometry) -> Resul
 
 /// Opens a formatted store to go on with it; `meta` is the metadata store beside it.
 pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
+    // The process before may have been killed between a write and its sync. What it left, a batch at the end of the log or
+    // the name of a new data file, looks like what is on disk, is taken for durable from here on, and is never synced again.
+    disk.sync_all()
+        .map_err(StoreError::disk("syncing", "the store's file system"))?;
     let opened = open_to_read(disk, meta, identity)?;
     // So that a crash from here on is no clean stop.
     unmark_clean(opened.store.data.disk())?;

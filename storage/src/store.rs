@@ -44,6 +44,8 @@ pub struct Store<D: Disk, M: Meta> {
     /// Wakes readers that met a block which was just being applied.
     turn: Mutex<()>,
     batch_written: Condvar,
+    /// How long a reader waits for a batch before it looks again; a simulation in one thread waits for nothing.
+    pub look_every: Duration,
 }
 
 /// Looks at a block that doesn't fit its checksum before it counts as rotten; waits for a batch between them
@@ -77,6 +79,7 @@ impl<D: Disk, M: Meta> Store<D, M> {
             rotten: Mutex::default(),
             turn: Mutex::new(()),
             batch_written: Condvar::new(),
+            look_every: LOOK_EVERY,
         }
     }
 
@@ -328,7 +331,7 @@ impl<D: Disk, M: Meta> Store<D, M> {
         let turn = self.turn.lock().expect("no panic under the lock");
         let _ = self
             .batch_written
-            .wait_timeout_while(turn, LOOK_EVERY, |()| self.applied() == applied)
+            .wait_timeout_while(turn, self.look_every, |()| self.applied() == applied)
             .expect("no panic under the lock");
     }
 

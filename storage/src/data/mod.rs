@@ -9,7 +9,7 @@ use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
 use crate::types::{BLOCK, Ino};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
@@ -31,8 +31,8 @@ pub struct DataFiles<D: Disk> {
 
 #[derive(Default)]
 struct Dirty {
-    files: HashSet<Ino>,
-    folders: HashSet<u64>,
+    files: BTreeSet<Ino>,
+    folders: BTreeSet<u64>,
 }
 
 fn folder(ino: Ino) -> u64 {

@@ -1,0 +1,46 @@
+//! A rotten block is never served and never spread. What is served is compared with the model everywhere (`look`): where a
+//! block is known to be rotten a read may fail, but not give other bytes. Here is which inodes that may be so for: those
+//! that rotted on this machine, and on a copy those that the source couldn't read.
+//!
+//! One case is left out: redo can't tell rot from what a crash has torn, so a rotten block of which a part was written between
+//! the last checkpoint and a crash gets a checksum that fits. Inodes that were rotten when their process ended are doubtful.
+
+use holdfast_storage::types::Ino;
+use std::collections::BTreeSet;
+
+#[derive(Clone, Default)]
+pub struct Rot {
+    rotten: BTreeSet<Ino>,
+    doubtful: BTreeSet<Ino>,
+}
+
+impl Rot {
+    pub fn insert(&mut self, ino: Ino) {
+        self.rotten.insert(ino);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rotten.is_empty()
+    }
+
+    /// Reads may fail.
+    pub fn contains(&self, ino: Ino) -> bool {
+        self.rotten.contains(&ino)
+    }
+
+    /// Reads may give anything.
+    pub fn is_doubtful(&self, ino: Ino) -> bool {
+        self.doubtful.contains(&ino)
+    }
+
+    /// The process has ended: what redo makes of it isn't known.
+    pub fn process_ended(&mut self) {
+        self.doubtful.extend(self.rotten.iter().copied());
+    }
+
+    /// The store was copied from one where these are rotten.
+    pub fn spreads_from(&mut self, source: &Self) {
+        self.rotten.extend(source.rotten.iter().copied());
+        self.doubtful.extend(source.doubtful.iter().copied());
+    }
+}
