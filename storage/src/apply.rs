@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::effects::{Effect, Entry};
-use crate::error::{StoreError, chain};
+use crate::error::StoreError;
 use crate::key;
 use crate::meta::{Change, Meta};
 use crate::overlay::Settled;
@@ -247,15 +247,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         if old == sums::DAMAGED {
             return Ok(false);
         }
-        match self.store.data.read(ino, &mut self.block, block * BLOCK) {
-            // A sector that can't be read, during redo too: what it held is a peer's to give.
-            Err(error) if error.is_unreadable() => {
-                self.store.met_rotten(ino, block);
-                tracing::error!(%ino, offset = block * BLOCK, %index, error = chain(&error), "a block that is overwritten in part can't be read");
-                return Ok(false);
-            }
-            read => read?,
-        }
+        // What can't be read now may be readable again: an error stops this node here, and no mark says that the block is lost.
+        self.store.data.read(ino, &mut self.block, block * BLOCK)?;
         if index <= self.redo_until || old == sums::of(&self.block) {
             return Ok(true);
         }

@@ -113,6 +113,13 @@ impl Machine {
         self.daemon.as_ref()?.replica()
     }
 
+    pub fn replica_mut(&mut self) -> Option<&mut Replica> {
+        match self.daemon.as_mut()? {
+            Daemon::Replica(replica) => Some(replica),
+            Daemon::Receiver(_) => None,
+        }
+    }
+
     pub fn receiver_mut(&mut self) -> Option<&mut Receiver> {
         match self.daemon.as_mut()? {
             Daemon::Replica(_) => None,

@@ -18,6 +18,7 @@ mod disk;
 mod figures;
 mod look;
 mod machine;
+mod mending;
 mod model;
 mod net;
 mod plan;

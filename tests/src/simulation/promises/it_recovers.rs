@@ -47,10 +47,12 @@ impl World {
     pub(in crate::simulation) fn judge_the_end(&mut self) {
         let now_us = self.now_us;
         let (order, received) = (self.judge.durable.at_the_end(), self.judge.received.at_the_end());
+        let mended = self.mend();
         let agree = replicas_agree::at_the_end(&self.machines);
         let judge: &mut Judge = &mut self.judge;
         judge.judge(now_us, "what is durable stays", order);
         judge.judge(now_us, "what is received stays", received);
+        judge.judge(now_us, "rot is mended", mended);
         judge.judge(now_us, "replicas agree", agree);
         for id in 1..=3 {
             self.compare_with_history(id);

@@ -38,6 +38,11 @@ impl Rot {
         self.doubtful.extend(self.rotten.iter().copied());
     }
 
+    /// All that was damaged has its bytes again; what redo made of some of it isn't known.
+    pub fn mended(&mut self) {
+        self.rotten.clone_from(&self.doubtful);
+    }
+
     /// The store was copied from one where these are rotten.
     pub fn spreads_from(&mut self, source: &Self) {
         self.rotten.extend(source.rotten.iter().copied());

@@ -54,7 +54,7 @@ pub struct Threads {
     batch: Option<Batch>,
     /// The log is full: the batch waits for a checkpoint.
     log_full: bool,
-    applier: Option<Applier<FaultyDisk, SimMeta>>,
+    pub applier: Option<Applier<FaultyDisk, SimMeta>>,
     to_apply: VecDeque<Committed>,
     applying: Option<Vec<Committed>>,
     pub apply_awaited: bool,
