@@ -2,7 +2,7 @@
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make many and make mutations (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make many, make sim with 10,000 seeds, and make mutations (root)"
 	@echo "make sim     the whole product simulated in one thread under a virtual clock: a thousand seeds full of faults (SEEDS=n, FROM=n; SEED=n for one)"
 	@echo "make mutations  deliberate bugs, one after the other: does make sim find each (SEEDS=n)"
 	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
@@ -28,6 +28,7 @@ soak: setup
 	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
 	@scripts/many.sh --files $(or $(FILES),10000000) --open $(or $(OPEN),1000000)
+	@SEEDS=10000 FROM=1 scripts/sim.sh
 	@scripts/mutations.sh
 
 sim: setup
