@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::types::{BLOCK, Ino};
 use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Files lie in this many folders, by the low bits of the inode's number.
@@ -27,6 +28,8 @@ pub struct DataFiles<D: Disk> {
     disk: D,
     open: Vec<Mutex<HashMap<Ino, Arc<D::File>>>>,
     dirty: Mutex<Dirty>,
+    /// A sync has failed: the kernel may have dropped what it couldn't write, and wouldn't say so again.
+    failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +63,7 @@ impl<D: Disk> DataFiles<D> {
             disk,
             open,
             dirty: Mutex::default(),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -245,8 +249,20 @@ impl<D: Disk> DataFiles<D> {
     /// All that was written before the call is stable when it returns.
     ///
     /// If it fails the caller must stop the process: what was dirty has been forgotten here, and the page
-    /// cache can't be trusted after a failed sync.
+    /// cache can't be trusted after a failed sync. From then on it fails always.
     pub fn sync(&self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            let before = std::io::Error::other("a sync failed before, so what was written then may be gone");
+            return Err(StoreError::disk("syncing", "data")(before));
+        }
+        let synced = self.sync_dirty();
+        if synced.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        synced
+    }
+
+    fn sync_dirty(&self) -> Result<(), StoreError> {
         let dirty = std::mem::take(&mut *self.dirty());
         if dirty.files.len() > SYNC_ONE_BY_ONE {
             return self

@@ -68,7 +68,9 @@ impl World {
                     State::Damaged => None,
                     State::Redoing => return Err(format!("n{id} still does again what it had done")),
                 };
-                let found = stores.iter().find_map(|store| given(store, ino, number, wanted));
+                // As the daemon does: those very bytes, or else what the others have at this index.
+                let very = stores.iter().find_map(|store| given(store, ino, number, wanted));
+                let found = very.or_else(|| stores.iter().find_map(|store| given(store, ino, number, None)));
                 let Some(block) = found else {
                     return Err(format!("n{id}: nobody has block {number} of inode {ino} sound"));
                 };

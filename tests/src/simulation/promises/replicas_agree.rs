@@ -13,10 +13,10 @@ pub struct ReplicasAgree {
 }
 
 impl ReplicasAgree {
-    /// A replica whose blocks are known to be rotten says so, or nothing.
+    /// A replica whose blocks are known to be rotten says so, or nothing; what redo may have taken for sound is left out.
     pub fn found(&mut self, machine: &Machine, part: Part) -> Result<(), String> {
         let Ok(found) = part.found else { return Ok(()) };
-        if found.is_damaged() {
+        if found.is_damaged() || machine.rot.is_in_doubt() {
             return Ok(());
         }
         let (node, hash) = self

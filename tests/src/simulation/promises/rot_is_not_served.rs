@@ -33,6 +33,11 @@ impl Rot {
         self.doubtful.contains(&ino)
     }
 
+    /// Redo may have given something rotten a checksum that fits.
+    pub fn is_in_doubt(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
     /// The process has ended: what redo makes of it isn't known.
     pub fn process_ended(&mut self) {
         self.doubtful.extend(self.rotten.iter().copied());
