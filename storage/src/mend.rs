@@ -1,5 +1,5 @@
 //! What takes part in mending: a peer gives bytes only if they are exactly those that were asked for, and the node that
-//! lacks them puts them in place (`Applier::mend`) only where they surely belong.
+//! lacks them puts them in place (`Applier::mend_blocks`, `mend_keys`) only where they surely belong.
 
 use crate::data::sums::{self, Sum};
 use crate::disk::Disk;
@@ -64,7 +64,11 @@ impl Since {
     pub fn read<D: Disk>(log: &LogReader<D>, as_of: LogIndex, applied: LogIndex) -> Result<Option<Self>, StoreError> {
         let mut since = Self::default();
         let (mut at, mut bytes) = (as_of, 0);
-        if applied.0.saturating_sub(as_of.0) > LATER_ENTRIES || (as_of < applied && log.first_index() > as_of.next()) {
+        // A number of a peer's: what isn't applied here yet can't have been compared here.
+        if as_of > applied {
+            return Ok(None);
+        }
+        if applied.0 - as_of.0 > LATER_ENTRIES || (as_of < applied && log.first_index() > as_of.next()) {
             return Ok(None);
         }
         while at < applied {
@@ -120,7 +124,7 @@ pub enum Mended {
     Sound,
     /// It was changed since, or isn't in order yet: to be looked at again.
     Changed,
-    /// Written, and read back as something else.
+    /// The disk didn't take it, or gave back something else.
     DoesNotHold,
 }
 

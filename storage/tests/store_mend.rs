@@ -215,6 +215,8 @@ fn what_was_changed_since_is_not_mended_with_old_bytes() {
     let (index, is, was) = on_both(&mut sound, &mut other, &[write(BLOCK + 300, 50, 8)]);
     assert_eq!(mend(&mut other, as_of, &old), [Mended::Changed]);
     assert_eq!(other.applier.look(FILE, 1).expect("looks"), State::Damaged);
+    // Nor by a number that this replica hasn't come to.
+    assert_eq!(mend(&mut other, LogIndex(1 << 40), &old), [Mended::Changed]);
     // Nor after a start that did it again.
     checkpoint::run(&other.store).expect("checkpoints");
     let mut other = Node::open(other.disk.clone(), other.meta.clone()).expect("opens");
