@@ -53,6 +53,9 @@ fn recovered(all: &[Step], calls: u64, seed: u64) -> u64 {
         done = force(&life, &disk);
     }
     assert!(done.expect("done") >= last.min(life.node.logged()));
+    // What is done is durable; and a fault that hasn't come yet (what is left to do depends on the crash) doesn't come later.
+    disk.crash(seed + 9);
+    life.node.meta.crash(seed + 9);
     let identity = Identity::read(&disk).expect("reads").expect("is there");
     assert_eq!((identity.store, identity.joined), (STORE, life.node.logged()));
     assert!(recover::is_recovering(&disk).expect("reads"));

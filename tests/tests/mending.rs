@@ -228,6 +228,8 @@ fn rot_that_was_overwritten_in_part_is_mended_by_all_three() {
 
 /// Stops a node in order, changes its store by hand, and starts it.
 fn change_store(lab: &Lab, node: &Node, change: impl FnOnce(&Rocks) -> Vec<Change>) {
+    // It has applied all: a standby that is stopped before it hears that an entry is committed has it in its log alone.
+    assert_same(lab);
     node.signal_daemon("holdfast", Signal::TERM).unwrap();
     let ended = wait_for("the end of the daemon", PATIENCE, || {
         Ok(node.daemon("holdfast").is_none().then_some(()))
