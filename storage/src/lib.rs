@@ -26,6 +26,7 @@ pub mod recover;
 pub mod scrub;
 pub mod store;
 pub mod types;
+pub mod verify;
 pub mod view;
 
 /// The store as the daemon runs it.
