@@ -1,5 +1,8 @@
-//! `holdfast check`: asks for a comparison of the three replicas and shows what differs where.
+//! `holdfast check`: asks for a comparison of the three replicas and shows what differs where; or looks at one stopped store.
 
+mod store;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,6 +36,10 @@ pub struct Check {
     /// Put right what two nodes have alike and the third otherwise, while they are in use
     #[arg(long)]
     repair: bool,
+    /// Look at the store of a stopped node instead, with nothing but its disk: do its metadata fit together, does its data
+    /// fit its checksums. With --repair, what can be put right without a peer is
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "full", "max_ranges", "socket", "config"])]
+    store: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
 }
@@ -77,7 +84,14 @@ impl Outcome {
 }
 
 impl Check {
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(store) = &self.store {
+            return store::run(store, self.repair, self.json);
+        }
+        Ok(self.compare()?)
+    }
+
+    fn compare(self) -> Result<ExitCode> {
         block_on(async {
             let daemon = Daemon::connect(self.target.resolve()?).await?;
             let mut client = daemon.client();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{check, classes, export, import, init, recover, scrub, serve, status, switchover, validate};
+use crate::{check, classes, export, import, init, node, recover, scrub, serve, status, switchover, validate};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -21,9 +21,9 @@ pub enum Command {
     ///
     /// Exit code: 0 a node is active and reachable, 1 none is, 2 no daemon answered.
     Status(status::Status),
-    /// Compare the three replicas, while they are in use
+    /// Compare the three replicas, while they are in use; or look at the store of a stopped node
     ///
-    /// Exit code: 0 all the same, 1 they differ, 2 could not check all of them.
+    /// Exit code: 0 all the same (or sound), 1 they differ (or something is wrong), 2 could not check all of them.
     Check(check::Check),
     /// Read all that this node has stored and mend what has rotted; done by itself once a day, slower
     ///
@@ -33,6 +33,11 @@ pub enum Command {
     Classes(classes::Classes),
     /// Move the active role to another node, in order
     Switchover(switchover::Switchover),
+    /// Replace a dead node, move one to another address, take one out, renew a certificate
+    #[command(subcommand)]
+    Node(node::Node),
+    /// Make this machine the node that a token from `holdfast node replace` is for, and start it
+    Join(node::Join),
     /// Two nodes are gone for good: make this stopped node's replica the beginning of the cluster's new history
     Recover(recover::Recover),
     /// Work on configuration files
@@ -65,11 +70,13 @@ impl Command {
             Self::Init(init) => init.run()?,
             Self::Serve { config } => serve::run(holdfast_config::load(&config)?)?,
             Self::Status(status) => return Ok(status.run()?),
-            Self::Check(check) => return Ok(check.run()?),
+            Self::Check(check) => return check.run(),
             Self::Recover(recover) => recover.run()?,
             Self::Scrub(scrub) => return Ok(scrub.run()?),
             Self::Classes(classes) => classes.run()?,
             Self::Import(import) => return import.run(),
+            Self::Node(node) => node.run()?,
+            Self::Join(join) => join.run()?,
             Self::Switchover(switchover) => switchover.run()?,
             Self::Config(Config::Validate { file }) => validate::run(&file)?,
             // Rescuing data must not depend on a certificate that is still in force.

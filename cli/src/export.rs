@@ -94,7 +94,7 @@ pub(crate) fn open_store(store: &Path, cluster: &str, node: &str) -> anyhow::Res
 }
 
 /// Applies what this node knows to be committed; it may have been applied before the stop, in part.
-fn redo(opened: &Opened<RealDisk, Rocks>) -> anyhow::Result<LogIndex> {
+pub(crate) fn redo(opened: &Opened<RealDisk, Rocks>) -> anyhow::Result<LogIndex> {
     let Opened {
         store,
         log,
@@ -119,7 +119,7 @@ fn redo(opened: &Opened<RealDisk, Rocks>) -> anyhow::Result<LogIndex> {
 
 /// Files that entries behind the known ones change. These may have been applied too before a crash, so that a block
 /// that doesn't fit its checksum may hold their bytes.
-fn left_out(opened: &Opened<RealDisk, Rocks>, at: LogIndex) -> anyhow::Result<HashSet<Ino>> {
+pub(crate) fn left_out(opened: &Opened<RealDisk, Rocks>, at: LogIndex) -> anyhow::Result<HashSet<Ino>> {
     let mut files = HashSet::new();
     let mut next = at.next();
     while next <= opened.recovered.last {

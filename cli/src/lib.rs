@@ -3,6 +3,7 @@
 //! One module a subcommand. What a subcommand prints for people is decided here and nowhere else; what is
 //! true about the cluster is the daemon's to say.
 
+pub mod authority;
 pub mod check;
 pub mod classes;
 pub mod clock;
@@ -12,7 +13,9 @@ pub mod export;
 pub mod import;
 pub mod init;
 pub mod local;
+pub mod node;
 pub mod output;
+mod paths;
 pub mod recover;
 pub mod scrub;
 pub mod serve;

@@ -51,6 +51,7 @@ impl Target {
 /// A connection to the daemon.
 pub struct Daemon {
     socket: PathBuf,
+    channel: Channel,
     client: ControlClient<Channel>,
 }
 
@@ -77,12 +78,18 @@ impl Daemon {
         };
         Ok(Self {
             socket,
-            client: ControlClient::new(channel),
+            client: ControlClient::new(channel.clone()),
+            channel,
         })
     }
 
     pub fn client(&self) -> ControlClient<Channel> {
         self.client.clone()
+    }
+
+    /// For the daemon's other doors.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// The answer to one call, within `limit`.

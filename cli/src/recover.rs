@@ -177,8 +177,8 @@ fn next_steps(config: &Config) -> String {
     let others: Vec<&str> = others(config).collect();
     format!(
         "Next:\n  1. start this node: `systemctl start holdfast vip-agent`\n  \
-         2. give a new machine the configuration and the certificates of {} (same name and address) and an empty store, and start it: it gets \
-         its copy by itself, `holdfast status` shows how far it is, and then the two serve\n  \
+         2. `holdfast node replace {} --ca DIR` here (--addr, if the new machine has another address), and on a new machine what it prints: that \
+         one gets its copy by itself, `holdfast status` shows how far it is, and then the two serve\n  \
          3. the same for {}, when you like\n",
         others[0], others[1]
     )

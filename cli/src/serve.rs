@@ -6,10 +6,12 @@ mod classes;
 mod control;
 mod copy;
 mod listen;
+mod live;
 mod mounts;
 mod notices;
 mod notify;
 mod peers;
+mod places;
 mod repair;
 mod shared;
 mod status;
@@ -21,16 +23,21 @@ use copy::{CopyService, Outcome};
 use holdfast_config::Config;
 use holdfast_proto::control::agent_server::AgentServer;
 use holdfast_proto::control::control_server::ControlServer;
+use holdfast_proto::control::places_server::PlacesServer;
 use holdfast_proto::copy::copy_server::CopyServer;
 use holdfast_proto::repair::repair_server::RepairServer;
 use holdfast_replicator::copy::Receiver;
+use holdfast_replicator::net::reach::Reach;
 use holdfast_replicator::{Options, Replica, clock};
 use holdfast_storage::RealStore;
+use live::Live;
+use places::PlacesService;
 use repair::{Healer, RepairService};
 use shared::Shared;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 /// What is logged unless RUST_LOG says otherwise. The FUSE library calls it an error when a killed program no longer waits
@@ -63,10 +70,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         std::process::abort();
     }));
     mounts::check_path(&config.mount.path)?;
-    let options = options(&config);
-    let config = Arc::new(config);
     // Whether the store's checksums surely fit its files.
-    let mut copy = Receiver::is_needed(&options)?.then_some(false);
+    let mut copy = Receiver::is_needed(&options(&config))?.then_some(false);
+    let live = Arc::new(Live::new(config)?);
     // From the first copy on: before, systemd waits for the start.
     let mut between = None;
     loop {
@@ -76,9 +82,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             .thread_name("hf-control")
             .enable_all()
             .build()?;
+        let config = Arc::new(live.now().config.clone());
+        let options = options(&config);
         if let Some(sound) = copy.take() {
             drop(between.take());
-            let outcome = runtime.block_on(copy::receive(config.clone(), options.clone(), sound));
+            let outcome = runtime.block_on(copy::receive(live.clone(), options, sound));
             runtime.shutdown_timeout(LEAVE);
             if matches!(outcome?, Outcome::Stopped) {
                 notify::send("STOPPING=1");
@@ -91,7 +99,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let replica = Replica::start(&options)?;
         drop(between.take());
         let store = Arc::downgrade(replica.handle.store());
-        let shared = Arc::new(Shared::new(config.clone(), replica.handle.clone()));
+        let shared = Arc::new(Shared::new(config, live.clone(), replica.handle.clone()));
         let ended = runtime.block_on(serve(shared.clone(), &replica));
         if matches!(ended, Ok(Ended::NeedsCopy)) {
             between = Some(notify::Alive::tell());
@@ -133,23 +141,31 @@ enum Ended {
 async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let peers = Arc::new(peers::Peers::open(&shared.config)?);
+    let peers = Arc::new(peers::Peers::open(shared.live.clone())?);
     let healer = Arc::new(Healer::new(shared.clone(), peers.clone()));
     let control = ControlServer::new(ControlService {
         shared: shared.clone(),
         peers: peers.clone(),
         healer: healer.clone(),
     });
-    let local = Routes::new(control.clone()).add_service(AgentServer::new(AgentService(shared.clone())));
+    let local = Routes::new(control.clone())
+        .add_service(AgentServer::new(AgentService(shared.clone())))
+        .add_service(PlacesServer::new(PlacesService {
+            shared: shared.clone(),
+            peers: peers.clone(),
+        }));
     let remote = Routes::new(control)
         .add_service(CopyServer::new(CopyService::new(shared.clone())))
         .add_service(RepairServer::new(RepairService(healer.clone())));
-    let servers = listen::start(&shared.config, local, remote).await?;
+    let servers = listen::start(shared.live.clone(), local, remote).await?;
     peers.watch(&shared);
-    let healing = [
+    let following = [
         tokio::spawn(repair::follow_reads(healer.clone())),
         tokio::spawn(repair::follow_scrub(healer)),
         tokio::spawn(check::follow_digests(shared.clone())),
+        tokio::spawn(shared.live.clone().follow()),
+        tokio::spawn(peers.follow()),
+        tokio::spawn(move_peers(shared.live.clone(), replica.reach.clone())),
     ];
     let mounts = tokio::spawn(mounts::follow(shared.clone()));
     notify::send("READY=1");
@@ -187,10 +203,22 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
         }
     }
     mounts.abort();
-    healing.iter().for_each(tokio::task::JoinHandle::abort);
+    following.iter().for_each(tokio::task::JoinHandle::abort);
     shared.end_mount().await;
     servers.stop();
     Ok(ended)
+}
+
+/// Tells the replication stream where the peers are, and what certificates to show.
+async fn move_peers(live: Arc<Live>, reach: watch::Sender<Arc<Reach>>) {
+    let mut changes = live.changes();
+    loop {
+        let now = changes.borrow_and_update().reach();
+        reach.send_replace(Arc::new(now));
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Syncs and marks the stop as clean; a stop that hangs ends as a crash, which recovery knows how to mend.
@@ -213,6 +241,10 @@ fn options(config: &Config) -> Options {
         nodes: (1..)
             .zip(&config.cluster.nodes)
             .map(|(id, node)| (id, node.name.clone(), node.replication()))
+            .collect(),
+        removed: (1..)
+            .zip(&config.cluster.nodes)
+            .filter_map(|(id, node)| node.removed.then_some(id))
             .collect(),
         ca: config.tls.ca.clone(),
         cert: config.tls.cert.clone(),

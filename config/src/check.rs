@@ -98,7 +98,17 @@ fn cluster(document: &Document, raw: raw::Cluster) -> Result<Cluster, ConfigErro
         distinct(document, index, &node, &nodes)?;
         nodes.push(node);
     }
-    Ok(Cluster { name, id, nodes })
+    let gone = nodes.iter().filter(|node| node.removed).count();
+    if gone > 1 {
+        let right = "at most one of the three: two are needed for everything";
+        return Err(document.wrong("cluster.nodes", format!("{gone} nodes are removed"), right));
+    }
+    Ok(Cluster {
+        name,
+        id,
+        revision: raw.revision.unwrap_or(0),
+        nodes,
+    })
 }
 
 fn node(document: &Document, index: usize, raw: raw::Node) -> Result<Node, ConfigError> {
@@ -148,6 +158,7 @@ fn node(document: &Document, index: usize, raw: raw::Node) -> Result<Node, Confi
         address,
         replication_port,
         control_port,
+        removed: raw.removed.unwrap_or(false),
     })
 }
 
@@ -178,7 +189,14 @@ fn this(document: &Document, node: Option<String>, cluster: &Cluster) -> Result<
     let right = format!("the name of this machine: one of {}", names.join(", "));
     let node = need(document, "node", node, &right)?;
     let position = names.iter().position(|name| *name == node);
-    position.ok_or_else(|| document.wrong("node", format!("no node is named {node:?}"), right))
+    let position =
+        position.ok_or_else(|| document.wrong("node", format!("no node is named {node:?}"), right.clone()))?;
+    if cluster.nodes[position].removed {
+        let problem = format!("{node} was removed from the cluster");
+        let right = format!("`holdfast node replace {node}` on another node, then what it says here");
+        return Err(document.wrong("node", problem, right));
+    }
+    Ok(position)
 }
 
 fn tls(document: &Document, raw: raw::Tls) -> Result<Tls, ConfigError> {

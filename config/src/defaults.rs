@@ -80,6 +80,7 @@ impl Node {
             address,
             replication_port: REPLICATION_PORT,
             control_port: CONTROL_PORT,
+            removed: false,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::raw;
 
 pub(crate) struct Document {
     pub(crate) file: PathBuf,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Document {
@@ -27,6 +27,14 @@ impl Document {
         // Absolute, so that files named relative to it are found after the daemon has changed its directory.
         let file = std::path::absolute(path).map_err(unreadable)?;
         Ok(Self { file, text })
+    }
+
+    /// A text that isn't in that place yet.
+    pub(crate) fn of(file: &Path, text: &str) -> Self {
+        Self {
+            file: file.to_path_buf(),
+            text: text.to_owned(),
+        }
     }
 
     /// The folder that relative paths start at.

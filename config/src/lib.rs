@@ -8,6 +8,7 @@ mod check;
 mod classes;
 pub mod defaults;
 mod document;
+pub mod edit;
 mod error;
 mod network;
 mod paths;
@@ -76,6 +77,8 @@ pub struct Cluster {
     pub name: String,
     /// Made by `holdfast init`; nodes of another id are refused.
     pub id: String,
+    /// Counts the changes of addresses made by `holdfast node`: nodes that meet go by the highest.
+    pub revision: u64,
     /// Exactly three; the Raft id of a node is its position here plus one.
     pub nodes: Vec<Node>,
 }
@@ -87,6 +90,8 @@ pub struct Node {
     pub address: IpAddr,
     pub replication_port: u16,
     pub control_port: u16,
+    /// Gone for good: neither called nor heard until another one takes its place.
+    pub removed: bool,
 }
 
 impl Node {

@@ -34,6 +34,7 @@ pub(crate) struct Config {
 pub(crate) struct Cluster {
     pub(crate) name: Option<String>,
     pub(crate) id: Option<String>,
+    pub(crate) revision: Option<u64>,
     #[serde(default)]
     pub(crate) nodes: Vec<Node>,
 }
@@ -45,6 +46,7 @@ pub(crate) struct Node {
     pub(crate) address: Option<String>,
     pub(crate) replication_port: Option<u64>,
     pub(crate) control_port: Option<u64>,
+    pub(crate) removed: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -41,8 +41,9 @@ fn head(out: &mut String, config: &Config) {
     );
     line!(
         out,
-        "# Check a change with `holdfast config validate FILE`; it takes effect at the next start of the daemon."
+        "# Check a change with `holdfast config validate FILE`. Addresses and certificates take effect at once, all else at"
     );
+    line!(out, "# the next start of the daemon.");
     line!(
         out,
         "# [cluster], [timers] and [vip] must be the same on all three nodes."
@@ -67,6 +68,11 @@ fn cluster(out: &mut String, cluster: &Cluster) {
         "# Made once by `holdfast init`; a node with another id is refused."
     );
     line!(out, "id = {}", quoted(&cluster.id));
+    line!(
+        out,
+        "# Counts the changes made by `holdfast node`: nodes that meet go by the highest."
+    );
+    line!(out, "revision = {}", cluster.revision);
     line!(out, "");
     line!(
         out,
@@ -78,6 +84,9 @@ fn cluster(out: &mut String, cluster: &Cluster) {
         line!(out, "address = {}", quoted(&node.address.to_string()));
         line!(out, "replication_port = {}", node.replication_port);
         line!(out, "control_port = {}", node.control_port);
+        if node.removed {
+            line!(out, "removed = true");
+        }
         line!(out, "");
     }
 }

@@ -43,15 +43,14 @@ pub(crate) fn check(document: &Document, config: &Config, now: SystemTime) -> Re
     cert.in_force(&chain[0], now)?;
     cert.named(&chain[0], &config.cluster.nodes[config.this].name)?;
     let name = &config.cluster.nodes[config.this].name;
-    cert.signed(&chain, authorities, name, now, &provider)
-        .map_err(|error| {
-            let problem = format!(
-                "{} isn't accepted with {}: {error}",
-                cert.path.display(),
-                ca.path.display()
-            );
-            cert.wrong(problem, AGAIN)
-        })?;
+    signed(&chain, authorities, name, now, &provider).map_err(|error| {
+        let problem = format!(
+            "{} isn't accepted with {}: {error}",
+            cert.path.display(),
+            ca.path.display()
+        );
+        cert.wrong(problem, AGAIN)
+    })?;
     private_key(
         &File {
             document,
@@ -167,33 +166,49 @@ impl File<'_> {
         let right = format!("this node's certificate, with {node:?} as its common name and only DNS name");
         Err(self.wrong(problem, right))
     }
+}
 
-    /// The very check that peers do on both ends of a connection.
-    fn signed(
-        &self,
-        chain: &[CertificateDer<'_>],
-        authorities: Vec<CertificateDer<'_>>,
-        node: &str,
-        now: Duration,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority)?;
-        }
-        let (roots, now) = (Arc::new(roots), UnixTime::since_unix_epoch(now));
-        let [own, between @ ..] = chain else {
-            return Err("no certificate".into());
-        };
-        let name = ServerName::try_from(node)?;
-        WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .build()?
-            .verify_server_cert(own, between, &name, &[], now)?;
-        WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .build()?
-            .verify_client_cert(own, between, now)?;
-        Ok(())
+/// The very check that peers do on both ends of a connection.
+fn signed(
+    chain: &[CertificateDer<'_>],
+    authorities: Vec<CertificateDer<'_>>,
+    node: &str,
+    now: Duration,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority)?;
     }
+    let (roots, now) = (Arc::new(roots), UnixTime::since_unix_epoch(now));
+    let [own, between @ ..] = chain else {
+        return Err("no certificate".into());
+    };
+    let name = ServerName::try_from(node)?;
+    WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
+        .build()?
+        .verify_server_cert(own, between, &name, &[], now)?;
+    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()?
+        .verify_client_cert(own, between, now)?;
+    Ok(())
+}
+
+/// Why nodes that trust what is in the file `ca` wouldn't take this certificate (PEM) for the node's.
+pub fn refusal(ca: &Path, certificate: &str, node: &str, now_unix_ms: u64) -> Option<String> {
+    let accepted = || -> Result<(), Box<dyn std::error::Error>> {
+        let authorities: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&fs::read(ca)?).collect();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        signed(
+            &chain?,
+            authorities?,
+            node,
+            Duration::from_millis(now_unix_ms),
+            &provider,
+        )
+    };
+    accepted().err().map(|error| error.to_string())
 }
 
 fn private_key(

@@ -1,6 +1,7 @@
 //! What can go wrong between replicas; each says what was attempted.
 
 use std::io;
+use std::net::SocketAddr;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
@@ -8,6 +9,10 @@ pub enum ReplicaError {
     Store(#[from] holdfast_storage::error::StoreError),
     #[error("consensus")]
     Raft(#[from] raft::Error),
+    #[error(
+        "listening for peers on {0}, which this machine hasn't: give it that address, or put `address` of this node in the configuration right"
+    )]
+    NotHere(SocketAddr),
     #[error("{what} {address}")]
     Net {
         what: &'static str,

@@ -4,6 +4,7 @@ use crate::api::{Done, Failure, Request, Scope};
 use crate::clock::boottime_ms;
 use crate::copy::Kept;
 use crate::disk_health::DiskHealth;
+use crate::dropped::{Dropped, Drops};
 use crate::gate::Gate;
 use crate::threads::apply::MendWork;
 use crate::view::Watch;
@@ -91,6 +92,7 @@ pub struct Handle {
     pub(crate) view: Watch,
     pub(crate) last_changed: Arc<[Ino]>,
     pub(crate) last_before: LogIndex,
+    pub(crate) drops: Arc<Drops>,
     pub(crate) health: Arc<DiskHealth>,
     pub(crate) log: LogReader<RealDisk>,
     pub(crate) kept: Arc<Kept>,
@@ -151,6 +153,11 @@ impl Handle {
 
     pub fn store(&self) -> &Arc<RealStore> {
         &self.store
+    }
+
+    /// Entries at the end of this node's log that no majority had, and that are gone.
+    pub fn dropped(&self) -> Option<Dropped> {
+        self.drops.all()
     }
 
     /// After an unclean stop: the inodes that were changed last before it, newest first, as this node's log has it.

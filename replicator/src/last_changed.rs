@@ -1,5 +1,5 @@
-//! Which files a node's log says were changed last before it stopped: after a crash of several nodes, what was received of
-//! them and never synced may be missing.
+//! Which files a part of a node's log changes: the last before it stopped, for after a crash of several nodes what was received of
+//! them and never synced may be missing; and those of a tail that is dropped.
 
 use holdfast_storage::disk::Disk;
 use holdfast_storage::effects::{Effect, Entry};
@@ -14,10 +14,23 @@ const BYTES: usize = 64 << 20;
 /// So many entries, a MiB each at most, are read whole.
 const STEP: u64 = 60;
 
-/// Newest first, each once. What can't be read is left out: it is said elsewhere.
+/// What entries of a log change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Entries that change anything.
+    pub entries: u64,
+    /// Newest first, each once.
+    pub files: Vec<Ino>,
+}
+
 pub fn last_changed<D: Disk>(log: &LogReader<D>, last: LogIndex) -> Vec<Ino> {
-    let (mut found, mut seen, mut bytes) = (Vec::new(), HashSet::new(), 0);
-    let first = log.first_index().0.max(last.0.saturating_sub(ENTRIES));
+    changed_between(log, LogIndex::ZERO, last).files
+}
+
+/// Of the last few thousand from `from` on. What can't be read is left out: it is said elsewhere.
+pub(crate) fn changed_between<D: Disk>(log: &LogReader<D>, from: LogIndex, last: LogIndex) -> Changed {
+    let (mut found, mut seen, mut bytes) = (Changed::default(), HashSet::new(), 0);
+    let first = log.first_index().max(from).0.max(last.0.saturating_sub(ENTRIES));
     let mut high = last.0 + 1;
     while high > first && bytes < BYTES {
         let low = first.max(high.saturating_sub(STEP));
@@ -29,13 +42,14 @@ pub fn last_changed<D: Disk>(log: &LogReader<D>, last: LogIndex) -> Vec<Ino> {
             let Ok(entry) = Entry::decode(entry.index, &entry.data) else {
                 continue;
             };
+            found.entries += u64::from(!entry.effects.is_empty());
             for effect in &entry.effects {
                 let ino = match effect {
                     Effect::Put { key, .. } if key.first() == Some(&b'i') => key::owner(key),
                     Effect::Write { ino, .. } => Some(*ino),
                     _ => None,
                 };
-                found.extend(ino.filter(|ino| seen.insert(*ino)));
+                found.files.extend(ino.filter(|ino| seen.insert(*ino)));
             }
         }
         high = low;

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod copy;
 pub mod core;
 pub mod disk_health;
+pub mod dropped;
 pub mod error;
 pub mod forgetful;
 mod gate;

@@ -4,11 +4,13 @@ use crate::clock::boottime_ms;
 use crate::copy::Kept;
 use crate::core::{Core, CoreConfig, CoreStart};
 use crate::disk_health::DiskHealth;
+use crate::dropped::Drops;
 use crate::error::ReplicaError;
 use crate::gate::Gate;
 use crate::gather::Gather;
 use crate::handle::Handle;
 use crate::last_changed::last_changed;
+use crate::net::reach::{Reach, Reachable};
 use crate::net::tls::Tls;
 use crate::net::{self, Local, Outgoing};
 use crate::pins::Pins;
@@ -52,6 +54,8 @@ pub struct Options {
     pub node: String,
     /// All three, with their Raft ids; this node's own among them.
     pub nodes: Vec<(u64, String, SocketAddr)>,
+    /// Raft ids of those that were removed.
+    pub removed: Vec<u64>,
     pub ca: PathBuf,
     pub cert: PathBuf,
     pub key: PathBuf,
@@ -71,6 +75,8 @@ pub struct Options {
 pub struct Replica {
     pub handle: Handle,
     pub store_id: String,
+    /// For what changes while it runs.
+    pub reach: watch::Sender<Arc<Reach>>,
     running: Running,
 }
 
@@ -179,6 +185,10 @@ impl Replica {
             tracing::warn!(torn, "the end of the log was cut");
         }
         let store_id = holdfast_storage::identity::hex(&opened.identity.store);
+        let is_peer = |peer: u64| peer != id && !options.removed.contains(&peer);
+        let places = options.nodes.iter().filter(|(peer, ..)| is_peer(*peer));
+        let places = places.map(|(peer, _, place)| (*peer, *place)).collect();
+        let (reach, reachable) = watch::channel(Arc::new(Reach { places, tls }));
         let local = Arc::new(Local {
             cluster_id: options.cluster_id.clone(),
             node: options.node.clone(),
@@ -191,22 +201,22 @@ impl Replica {
                 .nodes
                 .iter()
                 .filter(|(peer, _, _)| *peer != id)
-                .map(|(peer, name, address)| net::Remote {
+                .map(|(peer, name, _)| net::Remote {
                     name: name.clone(),
                     id: *peer,
-                    address: *address,
                 })
                 .collect(),
+            reach: Reachable(reachable),
         });
         let listener = bind(listen)?;
-        Self::run(options, opened, local, tls, listener, lock)
+        Self::run(options, opened, local, reach, listener, lock)
     }
 
     fn run(
         options: &Options,
         opened: Opened<RealDisk, Rocks>,
         local: Arc<Local>,
-        tls: Tls,
+        reach: watch::Sender<Arc<Reach>>,
         listener: std::net::TcpListener,
         lock: std::fs::File,
     ) -> Result<Self, ReplicaError> {
@@ -234,6 +244,7 @@ impl Replica {
         let log_used = Arc::new(AtomicU64::new(log.used()));
         let health = Arc::new(DiskHealth::default());
         let kept = Arc::new(Kept::default());
+        let drops = Arc::new(Drops::default());
         let core_config = CoreConfig {
             id: local.id,
             peers: local.peers.iter().map(|peer| peer.id).collect(),
@@ -259,6 +270,7 @@ impl Replica {
             need_checkpoint: ask_checkpoint.clone(),
             used: log_used.clone(),
             health: health.clone(),
+            drops: drops.clone(),
             ended: false,
         };
         let apply_thread = ApplyThread {
@@ -305,6 +317,7 @@ impl Replica {
             store: store.clone(),
             view: Watch::new(shown),
             last_changed: last_changed.into(),
+            drops,
             last_before: recovered.last.max(identity.joined),
             log: reader.clone(),
             kept,
@@ -355,12 +368,7 @@ impl Replica {
                 let outgoing: BTreeMap<u64, Outgoing> = local
                     .peers
                     .iter()
-                    .map(|peer| {
-                        (
-                            peer.id,
-                            Outgoing::start(peer.clone(), &tls, local.clone(), to_net.clone()),
-                        )
-                    })
+                    .map(|peer| (peer.id, Outgoing::start(peer.clone(), local.clone(), to_net.clone())))
                     .collect();
                 tokio::task::spawn_local(net::listen(
                     tokio::net::TcpListener::from_std(listener).map_err(|source| ReplicaError::Net {
@@ -368,7 +376,6 @@ impl Replica {
                         address: local.bind.to_string(),
                         source,
                     })?,
-                    tls,
                     local,
                     to_net,
                 ));
@@ -405,6 +412,7 @@ impl Replica {
         Ok(Self {
             handle,
             store_id,
+            reach,
             running,
         })
     }
@@ -506,7 +514,10 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ReplicaError> {
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(failed)?;
     socket.set_reuse_address(true).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
-    socket.bind(&address.into()).map_err(failed)?;
+    socket.bind(&address.into()).map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrNotAvailable => ReplicaError::NotHere(address),
+        _ => failed(source),
+    })?;
     socket.listen(64).map_err(failed)?;
     Ok(socket.into())
 }

@@ -208,6 +208,11 @@ fn a_cut_active_node_falls_silent_and_gives_the_address_up() {
     assert!(answer.is_err(), "the cut node answered {answer:?}");
     lab.heal().unwrap();
     lab.wait_all_up_to_date(PATIENCE).unwrap();
+    // What it had sequenced alone is gone, and that is said.
+    let said = old.exec_within(&["holdfast", "status"], seconds(20)).unwrap();
+    let said = String::from_utf8_lossy(&said.stdout);
+    let is_said = said.contains("dropped when it followed the active node") && said.contains("/number");
+    assert!(is_said, "{said}");
     stop.store(true, Ordering::SeqCst);
     sampler.finish();
     assert_no_stale_read(&reader.finish(), &written.lock().unwrap());

@@ -226,15 +226,19 @@ fn rot_that_was_overwritten_in_part_is_mended_by_all_three() {
     assert_same(&lab);
 }
 
-/// Stops a node in order, changes its store by hand, and starts it.
-fn change_store(lab: &Lab, node: &Node, change: impl FnOnce(&Rocks) -> Vec<Change>) {
-    // It has applied all: a standby that is stopped before it hears that an entry is committed has it in its log alone.
+/// In order, and with all applied: a standby that is stopped before it hears that an entry is committed has it in its log alone.
+fn stop(lab: &Lab, node: &Node) {
     assert_same(lab);
     node.signal_daemon("holdfast", Signal::TERM).unwrap();
     let ended = wait_for("the end of the daemon", PATIENCE, || {
         Ok(node.daemon("holdfast").is_none().then_some(()))
     });
     ended.unwrap();
+}
+
+/// Stops a node, changes its store by hand, and starts it.
+fn change_store(lab: &Lab, node: &Node, change: impl FnOnce(&Rocks) -> Vec<Change>) {
+    stop(lab, node);
     let meta = Rocks::open(&node.dir().join("store/meta")).unwrap();
     let changes = change(&meta);
     meta.write(changes).unwrap();
@@ -344,4 +348,73 @@ fn differences_put_in_by_hand_are_named_and_mended() {
     assert!(content(&odd.mnt().join("second")).is_empty());
     let outcome = lab.check().unwrap();
     assert_eq!(outcome.verdict, CheckVerdict::Same, "{}", outcome.said);
+}
+
+fn document_in(said: &str) -> &str {
+    let (begin, end) = (said.find('{'), said.rfind('}'));
+    &said[begin.expect("a document")..=end.expect("its end")]
+}
+
+/// What can be seen and put right with one disk alone, and the rest when the peers are there.
+#[test]
+fn the_store_of_a_stopped_node_is_looked_at() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    let ino = with_file(&lab, &active, "file");
+    let odd = lab.others(active.name())[0].clone();
+    let store = odd.dir().join("store");
+    let check = |more: &[&str]| {
+        let words = ["check", "--store", store.to_str().expect("UTF-8")];
+        let (output, said) = holdfast(&odd, &[words.as_slice(), more].concat());
+        (output.status.code(), said)
+    };
+    let (code, said) = check(&[]);
+    assert!(code == Some(2) && said.contains("is in use"), "{said}");
+    stop(&lab, &odd);
+    let (code, said) = check(&[]);
+    assert!(
+        code == Some(0) && said.contains("stopped in order") && said.contains("sound: "),
+        "{said}"
+    );
+
+    rot(&odd, ino, &[2, 60]);
+    let stray = store.join(data::path(Ino(ino.0 + 1000)));
+    std::fs::write(&stray, "nobody's").unwrap();
+    let meta = Rocks::open(&store.join("meta")).unwrap();
+    meta.write(vec![Change::Delete(key::dirent(Ino::ROOT, b"file"))])
+        .unwrap();
+    meta.flush().unwrap();
+    drop(meta);
+    let wrong = [
+        format!("inode {ino} "),
+        "the block at 8192 doesn't fit its checksum".to_owned(),
+        "the block at 245760 doesn't fit its checksum".to_owned(),
+        "directory 1 has 0 names, 1 in the order of listing, and counts 1".to_owned(),
+        "links and 0 names".to_owned(),
+        "aren't those that were applied".to_owned(),
+        format!("belongs to inode {}, which isn't there", ino.0 + 1000),
+    ];
+    let (code, said) = check(&[]);
+    assert!(code == Some(1) && said.contains("not sound"), "{said}");
+    for wrong in &wrong {
+        assert!(said.contains(wrong), "{wrong} isn't in: {said}");
+    }
+    assert!(stray.exists(), "nothing was to be changed");
+    let (code, said) = check(&["--repair"]);
+    assert!(code == Some(1) && said.contains("2 mended"), "{said}");
+    assert!(!stray.exists());
+    let (code, said) = check(&["--json"]);
+    let document: serde_json::Value = serde_json::from_str(document_in(&said)).unwrap();
+    assert_eq!((code, &document["wrong"]), (Some(1), &serde_json::json!(4)), "{said}");
+
+    odd.start().unwrap();
+    lab.wait_ready(PATIENCE).unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    let (output, said) = holdfast(&odd, &["scrub"]);
+    assert!(output.status.success() && said.contains("2 mended"), "{said}");
+    let (output, said) = holdfast(&active, &["check", "--repair"]);
+    assert!(output.status.success() && said.contains("same now"), "{said}");
+    stop(&lab, &odd);
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
 }

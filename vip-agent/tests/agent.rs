@@ -144,6 +144,7 @@ fn config(folder: &Path) -> Config {
         cluster: Cluster {
             name: "test".to_owned(),
             id: "0123456789abcdef0123456789abcdef".to_owned(),
+            revision: 0,
             nodes: vec![node("n1", 1), node("n2", 2), node("n3", 3)],
         },
         this: 0,

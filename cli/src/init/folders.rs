@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_config::{Config, Node};
 
-use super::certificates::{Authority, Pair};
+use crate::authority::{Authority, Pair};
 use crate::error::{Error, Result};
 
 pub(super) struct Folders {
@@ -110,7 +110,8 @@ fn folder(path: &Path) -> Result<()> {
     })
 }
 
-fn file(path: &Path, mode: u32, text: &str) -> Result<()> {
+/// A new one, with this mode from the beginning.
+pub fn file(path: &Path, mode: u32, text: &str) -> Result<()> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(text.as_bytes())?;

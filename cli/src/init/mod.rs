@@ -1,8 +1,7 @@
 //! `holdfast init`: the configuration folders of a new cluster, complete or not at all.
 
-mod certificates;
-mod folders;
-mod parse;
+pub mod folders;
+pub mod parse;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use clap::Args;
 use holdfast_config::defaults::{MIB, SOCKET};
 use holdfast_config::{Cluster, Config, ConfigError, Mount, Node, Scrub, Store, Timers, Tls, Vip};
 
+use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::output;
@@ -63,10 +63,10 @@ impl Init {
             .collect::<Result<Vec<Node>>>()?;
         let vip = self.vip.as_deref().map(parse::vip).transpose()?;
         let folders = folders::Folders::begin(&self.out)?;
-        let authority = certificates::Authority::new(&self.cluster, clock.now_unix_ms)?;
+        let (authority, cluster_id) = Authority::new(&self.cluster, clock.now_unix_ms)?;
         folders.write_authority(&authority)?;
         for this in 0..nodes.len() {
-            let config = self.config(&nodes, this, vip, &authority.cluster_id, folders.path());
+            let config = self.config(&nodes, this, vip, &cluster_id, folders.path());
             // Its names make folders: checked here, before one of them can climb out of `out`.
             check_names(&config)?;
             folders.write_node(&config, &authority)?;
@@ -91,6 +91,7 @@ impl Init {
             cluster: Cluster {
                 name: self.cluster.clone(),
                 id: id.to_owned(),
+                revision: 0,
                 nodes: nodes.to_vec(),
             },
             this,

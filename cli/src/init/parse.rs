@@ -7,7 +7,7 @@ use holdfast_config::Node;
 use crate::error::{Error, Result};
 
 /// `n1=10.0.0.131`, `n1=10.0.0.131:7500`, `n1=fd00::1`, `n1=[fd00::1]:7500`.
-pub(super) fn node(text: &str) -> Result<Node> {
+pub fn node(text: &str) -> Result<Node> {
     let right = "write --node NAME=ADDRESS or NAME=ADDRESS:PORT, such as n1=10.0.0.131";
     let wrong = || Error::Argument {
         text: text.to_owned(),
@@ -24,6 +24,7 @@ pub(super) fn node(text: &str) -> Result<Node> {
         address: place.ip(),
         replication_port: place.port(),
         control_port,
+        removed: false,
     })
 }
 

@@ -1,20 +1,17 @@
 //! Which directories have a class of their own, as this node's replica has it.
 
 use super::shared::Shared;
+use crate::paths::path;
 use bytes::Bytes;
 use holdfast_config::Config;
 use holdfast_fuse_mount::ClassRule;
 use holdfast_proto::control::{Classes, ConfiguredClass, GivenClass};
 use holdfast_storage::RealStore;
 use holdfast_storage::class::Class;
-use holdfast_storage::op::Refusal;
 use holdfast_storage::store::ReadError;
 use holdfast_storage::types::{Ino, Time};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-
-/// Entries of a directory that are looked through at once for a name.
-const PAGE: usize = 1024;
 
 pub(super) fn rules(config: &Config) -> Arc<[ClassRule]> {
     let rule = |rule: &holdfast_config::ClassRule| ClassRule {
@@ -79,32 +76,6 @@ fn at(store: &RealStore, path: &[Bytes]) -> Result<Class, ReadError> {
         (ino, inode) = store.lookup(ino, name)?;
     }
     Ok(inode.class)
-}
-
-/// From the root to a directory, or to a file in the directory of its first name.
-pub(super) fn path(store: &RealStore, mut ino: Ino) -> Result<String, ReadError> {
-    let mut names = Vec::new();
-    while ino != Ino::ROOT {
-        let parent = store.inode(ino)?.parent;
-        names.push(String::from_utf8_lossy(&name(store, parent, ino)?).into_owned());
-        ino = parent;
-    }
-    names.reverse();
-    Ok(names.join("/"))
-}
-
-fn name(store: &RealStore, directory: Ino, of: Ino) -> Result<Bytes, ReadError> {
-    let mut after = 0;
-    loop {
-        let page = store.readdir(directory, after, PAGE)?;
-        if let Some((_, child)) = page.iter().find(|(_, child)| child.ino == of) {
-            return Ok(child.name.clone());
-        }
-        match page.last() {
-            Some((last, _)) => after = *last,
-            None => return Err(Refusal::NotFound.into()),
-        }
-    }
 }
 
 #[cfg(test)]

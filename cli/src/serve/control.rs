@@ -7,8 +7,8 @@ use super::{check, classes, status};
 use holdfast_proto::control::control_client::ControlClient;
 use holdfast_proto::control::control_server::Control;
 use holdfast_proto::control::{
-    CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, ListClassesRequest, NodeStatus,
-    NodeStatusRequest, ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
+    CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, Configuration, ConfigurationRequest,
+    ListClassesRequest, NodeStatus, NodeStatusRequest, ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use holdfast_replicator::clock::boottime_ms;
 use std::sync::Arc;
@@ -87,6 +87,17 @@ impl Control for ControlService {
         listed
             .map(Response::new)
             .map_err(|error| Status::data_loss(holdfast_storage::error::chain(&error)))
+    }
+
+    async fn get_configuration(
+        &self,
+        request: Request<ConfigurationRequest>,
+    ) -> Result<Response<Configuration>, Status> {
+        super::peers::asking(&self.shared, &request, None)?;
+        let file = self.shared.config.file.clone();
+        let text = tokio::fs::read_to_string(&file).await;
+        let text = text.map_err(|error| Status::internal(format!("reading {}: {error}", file.display())))?;
+        Ok(Response::new(Configuration { text }))
     }
 
     /// This node's own disk, whoever is active.

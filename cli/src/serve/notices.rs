@@ -4,7 +4,7 @@ use super::repair::Damage;
 use super::shared::Shared;
 use crate::words;
 use holdfast_config::tls_files::End;
-use holdfast_proto::control::{AgentReport, Notice};
+use holdfast_proto::control::{AgentReport, Members, Notice};
 use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::disk_health::Fault;
 use holdfast_replicator::roles::Role;
@@ -110,6 +110,21 @@ pub(super) fn of(
             false,
         ));
     }
+    if let Some(dropped) = shared.handle.dropped() {
+        found.push(notice(
+            format!(
+                "{} at the end of this node's log, which no other node had, {} dropped when it followed the active node",
+                words::count(dropped.changed.entries, "change"),
+                if dropped.changed.entries == 1 { "was" } else { "were" }
+            ),
+            &format!(
+                "That is as it should be after it was active and was cut off: nobody had been told that they were safe. All nodes hold the same. They belonged to: {}.",
+                shared.names(&dropped.changed.files)
+            ),
+            dropped.at_unix_ms,
+            false,
+        ));
+    }
     if let Some(since) = view.durable_alone_ms {
         found.push(notice(
             "after a crash of several nodes the durable logs alone decided, without the third node".into(),
@@ -178,6 +193,9 @@ pub(super) fn of(
                 view.leader.is_none(),
             ));
         }
+        if shared.live.now().is_removed(&shared.name_of(*id)) {
+            continue;
+        }
         if let Some((why, since)) = &peer.down {
             found.push(notice(
                 format!("no replication to {}: {why}", shared.name_of(*id)),
@@ -187,7 +205,14 @@ pub(super) fn of(
             ));
         }
     }
-    found.extend(shared.certificate_end().and_then(|end| of_certificate(end, unix_ms())));
+    let current = shared.live.now();
+    found.extend(
+        current
+            .certificate_end
+            .as_ref()
+            .and_then(|end| of_certificate(end, unix_ms())),
+    );
+    found.extend(of_files(shared));
     if let Some(step) = &view.handover {
         found.push(notice(
             format!("the role is being handed over: {step}"),
@@ -195,6 +220,48 @@ pub(super) fn of(
             0,
             false,
         ));
+    }
+    found
+}
+
+/// What the configuration file says and what is in use.
+fn of_files(shared: &Shared) -> Vec<Notice> {
+    let mut found = Vec::new();
+    if let Some((why, since)) = shared.live.fault() {
+        found.push(notice(
+            format!("what the configuration's files say isn't in use: {why}"),
+            "This daemon goes on with what it had before, and wouldn't start again. Mend them (`holdfast config validate`): they are looked at every second.",
+            since,
+            true,
+        ));
+    }
+    let current = shared.live.now();
+    if let Some(wanted) = current.to_move_to() {
+        found.push(notice(
+            format!(
+                "this node is to be at {}, ports {} and {}, and is still at {}",
+                wanted.address,
+                wanted.replication_port,
+                wanted.control_port,
+                current.own().address
+            ),
+            "The others look for it there. Give the machine that address, then `systemctl restart holdfast`.",
+            0,
+            true,
+        ));
+    }
+    let own = current.members();
+    let inner = shared.inner();
+    for (peer, heard) in &inner.peers {
+        let differs = |theirs: &&Members| theirs.revision == own.revision && theirs.nodes != own.nodes;
+        if heard.status.members.as_ref().filter(differs).is_some() {
+            found.push(notice(
+                format!("{peer} has other addresses of the nodes in its configuration than this node"),
+                "`[[cluster.nodes]]` must be the same on all three. Put them right by hand, or call `holdfast node move` for the node that moved.",
+                0,
+                true,
+            ));
+        }
     }
     found
 }

@@ -1,15 +1,15 @@
 //! Asks the peers for their status: once a second, so that it is known when one goes away, and whenever an operator
 //! asks, so that nobody is shown the state of a second ago.
 
+use super::live::{Current, Live, Pem};
 use super::shared::{Heard, Shared};
-use anyhow::Context as _;
-use holdfast_config::{Config, Node};
+use holdfast_config::Node;
 use holdfast_proto::control::NodeStatusRequest;
 use holdfast_proto::control::control_client::ControlClient;
 use holdfast_proto::repair::repair_client::RepairClient;
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use holdfast_replicator::net::tls::node_name;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
@@ -20,16 +20,15 @@ const AT_ONCE: Duration = Duration::from_millis(400);
 const WITHIN: Duration = Duration::from_millis(1500);
 
 /// A lazily opened channel to a peer's control port, from the static address.
-pub(super) fn channel(config: &Config, peer: &Node) -> anyhow::Result<Channel> {
-    let tls = &config.tls;
-    let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+pub(super) fn channel(current: &Current, peer: &Node) -> anyhow::Result<Channel> {
+    let Pem { ca, cert, key } = &current.pem;
     let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
-        .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?))
+        .ca_certificate(Certificate::from_pem(ca))
+        .identity(Identity::from_pem(cert, key))
         .domain_name(&peer.name);
     let endpoint = Endpoint::from_shared(format!("https://{}", peer.control()))?
         .tls_config(tls)?
-        .local_address(Some(config.cluster.nodes[config.this].address))
+        .local_address(Some(current.own().address))
         .connect_timeout(WITHIN)
         .tcp_nodelay(true);
     Ok(endpoint.connect_lazy())
@@ -55,55 +54,101 @@ pub(super) fn asking<T>(shared: &Shared, request: &Request<T>, named: Option<&st
     found.ok_or_else(|| Status::permission_denied("only a peer's certificate opens this door"))
 }
 
-/// One client a peer, for the whole life of the daemon.
+pub(super) type Control = ControlClient<Channel>;
+
+/// One client a peer, until it is somewhere else or there are other certificates.
 pub(super) struct Peers {
-    clients: Vec<(Node, ControlClient<Channel>, RepairClient<Channel>)>,
+    live: Arc<Live>,
+    clients: RwLock<Vec<Peer>>,
+}
+
+#[derive(Clone)]
+struct Peer {
+    name: String,
+    control: ControlClient<Channel>,
+    repair: RepairClient<Channel>,
+}
+
+/// Those that weren't removed.
+fn clients(current: &Current) -> anyhow::Result<Vec<Peer>> {
+    let own = &current.own().name;
+    let others = current.config.cluster.nodes.iter();
+    let others = others.filter(|peer| peer.name != *own && !peer.removed);
+    let client = |peer: &Node| {
+        let channel = channel(current, peer)?;
+        Ok(Peer {
+            name: peer.name.clone(),
+            control: ControlClient::new(channel.clone()),
+            repair: RepairClient::new(channel),
+        })
+    };
+    others.map(client).collect()
 }
 
 impl Peers {
-    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
-        let own = &config.cluster.nodes[config.this].name;
-        let others = config.cluster.nodes.iter().filter(|peer| peer.name != *own);
-        let clients = others.map(|peer| {
-            let channel = channel(config, peer)?;
-            Ok((
-                peer.clone(),
-                ControlClient::new(channel.clone()),
-                RepairClient::new(channel),
-            ))
-        });
-        Ok(Self {
-            clients: clients.collect::<anyhow::Result<_>>()?,
-        })
+    pub(super) fn open(live: Arc<Live>) -> anyhow::Result<Self> {
+        let clients = RwLock::new(clients(&live.now())?);
+        Ok(Self { live, clients })
+    }
+
+    fn all(&self) -> Vec<Peer> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn find(&self, name: &str) -> Option<Peer> {
+        self.all().into_iter().find(|peer| peer.name == name)
     }
 
     pub(super) fn client(&self, name: &str) -> Option<ControlClient<Channel>> {
-        let (_, client, _) = self.clients.iter().find(|(peer, ..)| peer.name == name)?;
-        Some(client.clone())
+        self.find(name).map(|peer| peer.control)
     }
 
     /// Each peer's door for mending, with its name.
-    pub(super) fn menders(&self) -> impl Iterator<Item = (&str, RepairClient<Channel>)> {
-        self.clients
-            .iter()
-            .map(|(peer, _, repair)| (peer.name.as_str(), repair.clone()))
+    pub(super) fn menders(&self) -> Vec<(String, RepairClient<Channel>)> {
+        let each = self.all().into_iter();
+        each.map(|peer| (peer.name, peer.repair)).collect()
     }
 
     pub(super) fn mender(&self, name: &str) -> Option<RepairClient<Channel>> {
-        self.menders().find(|(peer, _)| *peer == name).map(|(_, client)| client)
+        self.find(name).map(|peer| peer.repair)
     }
 
-    pub(super) fn clients(&self) -> impl Iterator<Item = ControlClient<Channel>> {
-        self.clients.iter().map(|(_, client, _)| client.clone())
+    /// Each peer's door for questions, with its name.
+    pub(super) fn controls(&self) -> Vec<(String, Control)> {
+        let each = self.all().into_iter();
+        each.map(|peer| (peer.name, peer.control)).collect()
+    }
+
+    pub(super) fn clients(&self) -> Vec<ControlClient<Channel>> {
+        self.all().into_iter().map(|peer| peer.control).collect()
+    }
+
+    /// Goes by what has changed; whatever is under way on the channels before goes on.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut changes = self.live.changes();
+        while changes.changed().await.is_ok() {
+            match clients(&changes.borrow_and_update()) {
+                Ok(clients) => *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients,
+                Err(error) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "the peers are asked where they were before"
+                ),
+            }
+        }
     }
 
     /// Asks each peer from time to time, so that it is known when one goes away.
-    pub(super) fn watch(&self, shared: &Arc<Shared>) {
-        for (peer, client, _) in self.clients.clone() {
-            let shared = shared.clone();
+    pub(super) fn watch(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let own = shared.node().name.clone();
+        let others = shared.config.cluster.nodes.iter().map(|node| node.name.clone());
+        for name in others.filter(|name| *name != own) {
+            let (peers, shared) = (self.clone(), shared.clone());
             tokio::spawn(async move {
                 loop {
-                    ask(&shared, &peer.name, client.clone()).await;
+                    match peers.client(&name) {
+                        Some(client) => ask(&shared, &name, client).await,
+                        None => shared.silent(&name, "it was removed from the cluster"),
+                    }
                     tokio::time::sleep(EVERY).await;
                 }
             });
@@ -114,10 +159,10 @@ impl Peers {
     /// answer at once stays as it was last seen.
     pub(super) async fn refresh(&self, shared: &Arc<Shared>) {
         let mut asked = tokio::task::JoinSet::new();
-        for (peer, client, _) in self.clients.clone() {
-            if !shared.inner().silent.contains_key(&peer.name) {
+        for Peer { name, control, .. } in self.all() {
+            if !shared.inner().silent.contains_key(&name) {
                 let shared = shared.clone();
-                asked.spawn(async move { ask(&shared, &peer.name, client).await });
+                asked.spawn(async move { ask(&shared, &name, control).await });
             }
         }
         // Those that are late go on by themselves and tell when they know.
@@ -126,9 +171,12 @@ impl Peers {
     }
 }
 
-async fn ask(shared: &Shared, peer: &str, mut client: ControlClient<Channel>) {
+async fn ask(shared: &Arc<Shared>, peer: &str, mut client: ControlClient<Channel>) {
     let asked = boottime_ms();
     let answer = tokio::time::timeout(WITHIN, client.get_node_status(NodeStatusRequest {})).await;
+    if let Ok(Ok(status)) = &answer {
+        shared.hear_members(peer, status.get_ref().members.as_ref());
+    }
     let mut inner = shared.inner();
     // Another question's answer may have come meanwhile; it is at least as new.
     if inner.peers.get(peer).is_some_and(|heard| heard.at_ms > asked) {

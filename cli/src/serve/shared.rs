@@ -1,7 +1,6 @@
 //! What the parts of the daemon share: configuration, the replicator's handle, the mount, the agent's last
 //! report, what the peers said last.
 
-use holdfast_config::tls_files::{End, first_end};
 use holdfast_config::{Config, Node};
 use holdfast_fuse_mount::Mounted;
 use holdfast_proto::control::{self as proto, AgentReport, NodeStatus};
@@ -14,13 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::check::Divergence;
+use super::live::Live;
 use super::repair::{Damage, Healed, Scrubber};
 
 pub(super) struct Shared {
+    /// As it was at the start; see `live` for what changes.
     pub(super) config: Arc<Config>,
+    pub(super) live: Arc<Live>,
     pub(super) handle: Handle,
     pub(super) started_ms: u64,
-    certificate_end: Option<End>,
     inner: Mutex<Inner>,
     last_changed: OnceLock<String>,
     pub(super) scrubber: Scrubber,
@@ -64,14 +65,14 @@ pub(super) enum MountKind {
 }
 
 impl Shared {
-    pub(super) fn new(config: Arc<Config>, handle: Handle) -> Self {
+    pub(super) fn new(config: Arc<Config>, live: Arc<Live>, handle: Handle) -> Self {
         let inner = Inner {
             agent_gone_since: Some(unix_ms()),
             ..Inner::default()
         };
         Self {
-            certificate_end: first_end(&config.tls),
             config,
+            live,
             handle,
             started_ms: unix_ms(),
             inner: Mutex::new(inner),
@@ -82,9 +83,46 @@ impl Shared {
         }
     }
 
-    /// Of the certificates that this daemon started with.
-    pub(super) fn certificate_end(&self) -> Option<&End> {
-        self.certificate_end.as_ref()
+    /// Of all nodes that weren't removed.
+    pub(super) fn members(&self) -> Vec<String> {
+        let current = self.live.now();
+        let nodes = current.config.cluster.nodes.iter();
+        nodes
+            .filter(|node| !node.removed)
+            .map(|node| node.name.clone())
+            .collect()
+    }
+
+    /// Where a peer says that the nodes are.
+    pub(super) fn hear_members(self: &Arc<Self>, from: &str, theirs: Option<&proto::Members>) {
+        let Some(theirs) = theirs.filter(|theirs| theirs.revision > self.live.now().cluster.revision) else {
+            return;
+        };
+        let (shared, from, theirs) = (self.clone(), from.to_owned(), theirs.clone());
+        tokio::task::spawn_blocking(move || shared.live.adopt(&from, &theirs));
+    }
+
+    /// The highest that this node or a peer has.
+    pub(super) fn newest_revision(&self) -> u64 {
+        let inner = self.inner();
+        let theirs = inner.peers.values().filter_map(|heard| heard.status.members.as_ref());
+        let newest = theirs.map(|members| members.revision).max().unwrap_or(0);
+        newest.max(self.live.now().cluster.revision)
+    }
+
+    /// What a peer said that answers.
+    pub(super) fn heard(&self, peer: &str) -> Option<NodeStatus> {
+        let inner = self.inner();
+        let known = inner.peers.get(peer).filter(|_| !inner.silent.contains_key(peer));
+        known.map(|heard| heard.status.clone())
+    }
+
+    pub(super) fn is_here(&self, node: &str) -> bool {
+        node == self.node().name || self.heard(node).is_some()
+    }
+
+    pub(super) fn silent(&self, peer: &str, why: &str) {
+        self.inner().silent.insert(peer.to_owned(), why.to_owned());
     }
 
     /// Held for a few assignments only, never across I/O or an await.
@@ -113,12 +151,17 @@ impl Shared {
     }
 
     fn find_last_changed(&self) -> String {
+        self.names(self.handle.last_changed())
+    }
+
+    /// The first few of these that are files.
+    pub(super) fn names(&self, files: &[Ino]) -> String {
         let store = self.handle.store();
         let is_file = |ino: &&Ino| store.inode(**ino).is_ok_and(|inode| inode.is_file() && inode.nlink > 0);
-        let files: Vec<_> = self.handle.last_changed().iter().filter(is_file).collect();
+        let files: Vec<_> = files.iter().filter(is_file).collect();
         let names: Vec<_> = files
             .iter()
-            .filter_map(|ino| super::classes::path(store, **ino).ok())
+            .filter_map(|ino| crate::paths::path(store, **ino).ok())
             .map(|path| format!("/{path}"))
             .take(FILES_NAMED)
             .collect();
@@ -168,7 +211,7 @@ impl Shared {
         let left = self.damage().left.clone();
         let words = |((ino, number), why): (&(Ino, u64), &String)| {
             let store = self.handle.store();
-            let path = super::classes::path(store, *ino).map_or_else(|_| String::new(), |path| format!(" (/{path})"));
+            let path = crate::paths::path(store, *ino).map_or_else(|_| String::new(), |path| format!(" (/{path})"));
             format!("inode {ino}{path}, block at {}: {why}", number * BLOCK)
         };
         left.iter().take(DAMAGE_NAMED).map(words).collect()

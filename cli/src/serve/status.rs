@@ -66,6 +66,7 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
             .filter(|id| *id != shared.config.this as u64 + 1 && shared.handle.needs_copy(&view, *id))
             .collect(),
         copy: None,
+        members: Some(shared.live.now().members()),
         recovering: shared.handle.is_recovering(),
         scrub: Some(shared.scrubber.message()),
         agent,
@@ -140,13 +141,15 @@ pub(super) fn cluster(shared: &Shared) -> ClusterStatus {
     let now = unix_ms();
     let inner = shared.inner();
     let mut nodes = Vec::new();
-    for (id, peer) in (1..).zip(&shared.config.cluster.nodes) {
+    let current = shared.live.now();
+    for (id, peer) in (1..).zip(&current.config.cluster.nodes) {
         let view = if peer.name == own.name {
             PeerView {
                 status: Some(own.clone()),
                 last_heard_unix_ms: now,
                 reachable: true,
                 address: peer.address.to_string(),
+                removed: false,
             }
         } else {
             let known = inner.peers.get(&peer.name).cloned();
@@ -167,6 +170,7 @@ pub(super) fn cluster(shared: &Shared) -> ClusterStatus {
                 last_heard_unix_ms: heard,
                 reachable,
                 address: peer.address.to_string(),
+                removed: peer.removed,
             }
         };
         nodes.push(view);
@@ -193,6 +197,7 @@ pub(super) fn cluster(shared: &Shared) -> ClusterStatus {
         vip,
         nodes,
         asked: own.name,
+        needs_agent: shared.needs_agent(),
     }
 }
 

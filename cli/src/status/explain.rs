@@ -23,6 +23,8 @@ pub(super) fn findings(cluster: &Cluster<'_>, clock: &Clock) -> Vec<Finding> {
             of_duties(cluster, node, &mut findings);
             of_units(node, &mut findings);
             of_notices(node, clock, &mut findings);
+        } else if node.removed {
+            findings.push(taken_out(node));
         } else {
             findings.push(out_of_reach(node, clock));
         }
@@ -99,6 +101,19 @@ fn of_cluster(cluster: &Cluster<'_>, findings: &mut Vec<Finding>) {
             "One answer is older than the other: ask again. If it stays, stop vip-agent where the role isn't active.";
         findings.push(serious(what, advice));
     }
+}
+
+fn taken_out(node: &Node<'_>) -> Finding {
+    passing(
+        format!(
+            "{} was taken out of the cluster: two nodes are left, and both are needed",
+            node.name
+        ),
+        format!(
+            "`holdfast node replace {}` on one of them takes a machine in for it.",
+            node.name
+        ),
+    )
 }
 
 fn out_of_reach(node: &Node<'_>, clock: &Clock) -> Finding {
@@ -182,6 +197,9 @@ fn of_duties(cluster: &Cluster<'_>, node: &Node<'_>, findings: &mut Vec<Finding>
         findings.push(serious(what, advice));
     }
     let Some(agent) = node.agent() else {
+        if !cluster.status.needs_agent {
+            return;
+        }
         let what = format!("vip-agent isn't connected on {name}: nobody looks after the VIP and the PBX there");
         findings.push(serious(
             what,

@@ -33,7 +33,7 @@ fn node(node: &Node<'_>) -> Value {
         "name": node.name,
         "id": status.id,
         "address": node.address,
-        "role": words::role(node.role),
+        "role": node.role_word(),
         "last_known_role": heard.then(|| words::role(node.last_role())),
         "reachable": node.reachable,
         "last_heard_unix_ms": (node.last_heard_unix_ms > 0).then_some(node.last_heard_unix_ms),

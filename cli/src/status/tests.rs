@@ -50,6 +50,7 @@ fn node(id: u64, role: Role) -> PeerView {
         last_heard_unix_ms,
         reachable: true,
         address: format!("10.0.0.13{id}"),
+        removed: false,
     }
 }
 
@@ -67,6 +68,7 @@ fn healthy() -> ClusterStatus {
         reason: "n3 not heard".into(),
     });
     ClusterStatus {
+        needs_agent: true,
         cluster: "pbx".into(),
         cluster_id: "3f0d".into(),
         term: 5,

@@ -90,7 +90,7 @@ fn row(node: &Node<'_>) -> Vec<String> {
     vec![
         node.name.to_owned(),
         node.address.to_owned(),
-        words::role(node.role).to_owned(),
+        node.role_word().to_owned(),
         number(status.term),
         number(status.committed),
         number(status.durable),
@@ -135,6 +135,9 @@ fn readiness(cluster: &Cluster<'_>, clock: &Clock) -> String {
 }
 
 fn could_take_over(node: &Node<'_>, clock: &Clock) -> String {
+    if node.removed {
+        return "no: it was taken out of the cluster".to_owned();
+    }
     if !node.reachable {
         return format!("no: {}", reached(node, clock));
     }
@@ -214,6 +217,7 @@ fn scrub(scrub: &Scrub, clock: &Clock) -> String {
         return format!("{share} %, {found} so far");
     }
     match scrub.ended_unix_ms {
+        0 if scrub.next_unix_ms == 0 => "not yet".to_owned(),
         0 => format!("not yet, begins at {}", clock.at(scrub.next_unix_ms)),
         ended => format!("at {}, {found}", clock.at(ended)),
     }

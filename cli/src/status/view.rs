@@ -1,5 +1,6 @@
 //! The daemon's answer, with what is only last known kept apart from what is so.
 
+use crate::words;
 use holdfast_proto::control::{AgentReport, ClusterStatus, Failover, NodeStatus, PeerView, Role};
 
 pub(super) struct Cluster<'a> {
@@ -11,6 +12,7 @@ pub(super) struct Node<'a> {
     pub(super) name: &'a str,
     pub(super) address: &'a str,
     pub(super) reachable: bool,
+    pub(super) removed: bool,
     /// 0: never.
     pub(super) last_heard_unix_ms: u64,
     /// `Role::Down` if it can't be reached.
@@ -68,9 +70,19 @@ impl<'a> Node<'a> {
             name,
             address,
             reachable: peer.reachable,
+            removed: peer.removed,
             last_heard_unix_ms,
             role,
             status,
+        }
+    }
+
+    /// As one word.
+    pub(super) fn role_word(&self) -> &'static str {
+        if self.removed {
+            "removed"
+        } else {
+            words::role(self.role)
         }
     }
 

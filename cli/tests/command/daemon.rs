@@ -7,8 +7,8 @@ use holdfast_proto::control::check_event::Event;
 use holdfast_proto::control::control_server::{Control, ControlServer};
 use holdfast_proto::control::{
     CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, Classes, ClusterStatus,
-    ClusterStatusRequest, ConfiguredClass, GivenClass, ListClassesRequest, NodeStatus, NodeStatusRequest, PeerView,
-    Role, ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
+    ClusterStatusRequest, Configuration, ConfigurationRequest, ConfiguredClass, GivenClass, ListClassesRequest,
+    NodeStatus, NodeStatusRequest, PeerView, Role, ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -72,6 +72,7 @@ fn node(name: &str, role: Role) -> PeerView {
         last_heard_unix_ms: 1,
         reachable: true,
         address: String::new(),
+        removed: false,
     }
 }
 
@@ -101,6 +102,10 @@ impl Control for Answers {
             nodes,
             ..ClusterStatus::default()
         }))
+    }
+
+    async fn get_configuration(&self, _: Request<ConfigurationRequest>) -> Result<Response<Configuration>, Status> {
+        Err(Status::unimplemented("no command asks this of its own daemon"))
     }
 
     async fn check(&self, _: Request<CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {

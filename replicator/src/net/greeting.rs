@@ -4,6 +4,7 @@ use super::frames::{self, Batch, invalid};
 use super::{Local, PROTOCOL};
 use holdfast_proto::stream::{Frame, Hello, Refused, frame::Body};
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -61,6 +62,12 @@ fn fault(local: &Local, hello: &Hello, certified: Option<&str>) -> Option<String
         .peers
         .iter()
         .any(|peer| peer.name == hello.node && peer.id == hello.id);
+    if known && local.reach.place(hello.id).is_none() {
+        return Some(format!(
+            "{} was removed from the cluster: `holdfast node replace {}` on another node takes one of that name in again",
+            hello.node, hello.node
+        ));
+    }
     (!known).then(|| {
         format!(
             "{} (number {}) is not a peer in this node's configuration",
@@ -83,14 +90,27 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Resu
     batch.flush(stream).await
 }
 
+/// A machine that was replaced, or has moved, may still run somewhere with that name's certificate.
+fn elsewhere(local: &Local, hello: &Hello, from: IpAddr) -> Option<String> {
+    let place = local.reach.place(hello.id)?.ip();
+    (place != from.to_canonical()).then(|| {
+        format!(
+            "{} is at {place} in this node's configuration, and this comes from {from}: `holdfast node move {}` if it is the right one",
+            hello.node, hello.node
+        )
+    })
+}
+
 /// The accepting side: answers a good greeting, refuses a bad one in words.
 pub(super) async fn accept(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     local: &Local,
     certified: Option<&str>,
+    from: IpAddr,
 ) -> io::Result<Hello> {
     let theirs = hello_of(stream).await?;
-    if let Some(why) = fault(local, &theirs, certified) {
+    let why = fault(local, &theirs, certified).or_else(|| elsewhere(local, &theirs, from));
+    if let Some(why) = why {
         let refused = Frame {
             body: Some(Body::Refused(Refused { why: why.clone() })),
         };

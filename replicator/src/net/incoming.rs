@@ -1,12 +1,12 @@
 //! Accepts peers' connections and reads what they send.
 
-use super::tls::{Tls, node_name};
+use super::tls::node_name;
 use super::{Local, NetEvent, ToLoop, frames, greeting};
 use crate::wire;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -16,7 +16,7 @@ const GREETING_MAX: usize = 32;
 const READ_BYTES: usize = 256 << 10;
 
 /// Serves until the loop is gone.
-pub(crate) async fn listen(listener: TcpListener, tls: Tls, local: Arc<Local>, to_loop: ToLoop) {
+pub(crate) async fn listen(listener: TcpListener, local: Arc<Local>, to_loop: ToLoop) {
     let greeting = Arc::new(tokio::sync::Semaphore::new(GREETING_MAX));
     loop {
         let (stream, address) = tokio::select! {
@@ -34,7 +34,11 @@ pub(crate) async fn listen(listener: TcpListener, tls: Tls, local: Arc<Local>, t
         let Ok(place) = greeting.clone().try_acquire_owned() else {
             continue;
         };
-        let (acceptor, local, to_loop) = (TlsAcceptor::from(tls.server.clone()), local.clone(), to_loop.clone());
+        let (acceptor, local, to_loop) = (
+            TlsAcceptor::from(local.reach.now().tls.server.clone()),
+            local.clone(),
+            to_loop.clone(),
+        );
         tokio::task::spawn_local(async move {
             if let Err(error) = serve(stream, acceptor, &local, to_loop, place).await {
                 tracing::warn!(%address, %error, "a connection on the replication port was closed");
@@ -51,11 +55,12 @@ async fn serve(
     place: tokio::sync::OwnedSemaphorePermit,
 ) -> io::Result<()> {
     super::outgoing::tune(&stream)?;
+    let from = stream.peer_addr()?.ip();
     let greet = async {
         let mut stream = acceptor.accept(BufReader::with_capacity(READ_BYTES, stream)).await?;
         let certificates = stream.get_ref().1.peer_certificates();
         let name = certificates.and_then(|all| all.first()).and_then(node_name);
-        let hello = greeting::accept(&mut stream, local, Some(name.as_deref().unwrap_or("nobody"))).await?;
+        let hello = greeting::accept(&mut stream, local, Some(name.as_deref().unwrap_or("nobody")), from).await?;
         io::Result::Ok((stream, hello))
     };
     let (stream, hello) = tokio::time::timeout(greeting::LONGEST, greet).await??;
@@ -73,6 +78,15 @@ async fn serve(
     {
         return Ok(());
     }
+    let mut reach = local.reach.clone();
+    tokio::select! {
+        ended = read_all(stream, from, to_loop) => ended,
+        // Where else it is doesn't matter to a connection that it opened.
+        () = reach.removed(from) => Ok(()),
+    }
+}
+
+async fn read_all(stream: impl AsyncRead + Unpin, from: u64, to_loop: ToLoop) -> io::Result<()> {
     let mut stream = BufReader::with_capacity(READ_BYTES, stream);
     loop {
         let (frame, payload) = match frames::read(&mut stream).await {

@@ -6,13 +6,15 @@ mod frames;
 mod greeting;
 mod incoming;
 mod outgoing;
+pub mod reach;
 pub mod tls;
 
 pub(crate) use incoming::listen;
 pub(crate) use outgoing::Outgoing;
 
 use crate::wire::PeerMessage;
-use std::net::{IpAddr, SocketAddr};
+use reach::Reachable;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -30,13 +32,13 @@ pub struct Local {
     pub history: Arc<AtomicU64>,
     pub bind: IpAddr,
     pub peers: Vec<Remote>,
+    pub(crate) reach: Reachable,
 }
 
 #[derive(Clone, Debug)]
 pub struct Remote {
     pub name: String,
     pub id: u64,
-    pub address: SocketAddr,
 }
 
 /// What the network tells the loop.

@@ -2,12 +2,13 @@
 //! as a network would; Raft sends again what matters.
 
 use super::frames::Batch;
-use super::tls::Tls;
+use super::reach::Reachable;
 use super::{Local, NetEvent, Remote, ToLoop, greeting};
 use crate::wire::{self, PeerMessage};
 use rustls::pki_types::ServerName;
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +35,12 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(crate) fn start(remote: Remote, tls: &Tls, local: Arc<Local>, to_loop: ToLoop) -> Self {
+    pub(crate) fn start(remote: Remote, local: Arc<Local>, to_loop: ToLoop) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
         let (bytes, up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
         let link = Link {
             remote,
-            connector: TlsConnector::from(tls.client.clone()),
+            reach: local.reach.clone(),
             local,
             to_loop,
             messages,
@@ -87,7 +88,7 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
 
 struct Link {
     remote: Remote,
-    connector: TlsConnector,
+    reach: Reachable,
     local: Arc<Local>,
     to_loop: ToLoop,
     messages: mpsc::Receiver<PeerMessage>,
@@ -100,14 +101,15 @@ impl Link {
     async fn run(mut self) {
         let mut pause = RETRY_FIRST;
         loop {
-            let why = match tokio::time::timeout(greeting::LONGEST, self.connect()).await {
+            let place = self.reach.place(self.remote.id);
+            let why = match tokio::time::timeout(greeting::LONGEST, self.connect(place)).await {
                 Ok(Ok(stream)) => {
                     pause = RETRY_FIRST;
                     self.up.set(true);
                     if self.to_loop.send(NetEvent::Up { peer: self.remote.id }).await.is_err() {
                         return;
                     }
-                    let ended = self.serve(stream).await;
+                    let ended = self.serve(stream, place).await;
                     self.up.set(false);
                     match ended {
                         Ok(()) => return,
@@ -132,23 +134,32 @@ impl Link {
             {
                 return;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            // It is there at once where it has moved to.
+            let moved = tokio::time::timeout(pause, self.reach.moved(self.remote.id, place)).await;
+            pause = if moved.is_ok() {
+                RETRY_FIRST
+            } else {
+                (pause * 2).min(RETRY_MAX)
+            };
         }
     }
 
-    async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
-        let socket = if self.remote.address.is_ipv4() {
+    async fn connect(&self, place: Option<SocketAddr>) -> io::Result<TlsStream<TcpStream>> {
+        let Some(place) = place else {
+            return Err(io::Error::other("it was removed from the cluster"));
+        };
+        let socket = if place.is_ipv4() {
             TcpSocket::new_v4()
         } else {
             TcpSocket::new_v6()
         }?;
         // The static address, so that the VIP's coming and going never touches the stream.
         socket.bind((self.local.bind, 0).into())?;
-        let stream = socket.connect(self.remote.address).await?;
+        let stream = socket.connect(place).await?;
         tune(&stream)?;
         let name = ServerName::try_from(self.remote.name.clone()).map_err(super::frames::invalid)?;
-        let mut stream = self.connector.connect(name, stream).await?;
+        let connector = TlsConnector::from(self.reach.now().tls.client.clone());
+        let mut stream = connector.connect(name, stream).await?;
         stream.get_mut().1.set_buffer_limit(Some(WRITE_BYTES));
         let hello = greeting::open(&mut stream, &self.local, &self.remote.name).await?;
         let _ = self
@@ -164,15 +175,19 @@ impl Link {
     }
 
     /// Until the connection breaks (an error) or the loop hangs up.
-    async fn serve(&mut self, stream: TlsStream<TcpStream>) -> io::Result<()> {
+    async fn serve(&mut self, stream: TlsStream<TcpStream>, place: Option<SocketAddr>) -> io::Result<()> {
         let (mut read, mut write) = tokio::io::split(stream);
         let mut nothing = [0; 1];
+        let mut reach = self.reach.clone();
         loop {
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(message) => self.write(&mut write, message).await?,
                     None => return Ok(()),
                 },
+                () = reach.moved(self.remote.id, place) => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "its address was changed"));
+                }
                 // The peer never writes here: this resolves when it is gone.
                 ended = read.read(&mut nothing) => {
                     ended?;

@@ -3,6 +3,7 @@
 use super::{ThreadEvent, ToLoop};
 use crate::core::Persist;
 use crate::disk_health::{DiskHealth, Work};
+use crate::dropped::Drops;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::chain;
 use holdfast_storage::log::{HardState, Log, LogEntry, LogError};
@@ -33,6 +34,7 @@ pub(crate) struct LogThread {
     /// Bytes of the log in use, for whoever paces checkpoints.
     pub(crate) used: Arc<AtomicU64>,
     pub(crate) health: Arc<DiskHealth>,
+    pub(crate) drops: Arc<Drops>,
     pub(crate) ended: bool,
 }
 
@@ -115,6 +117,9 @@ impl LogThread {
     }
 
     fn write(&mut self, batch: &Batch, waiting: &mut VecDeque<Persist>) -> Result<(), LogError> {
+        if let Some(first) = batch.entries.first() {
+            self.drops.note(&self.log.reader(), first.index);
+        }
         let mut tries_at_the_end = 0;
         loop {
             let append = || self.log.append(batch.hard_state, &batch.entries);

@@ -55,6 +55,11 @@ impl LabId {
         })
     }
 
+    /// Another address for a node, which no machine has.
+    pub fn spare(&self, node: &str) -> Ipv4Addr {
+        self.host(50 + number(node))
+    }
+
     pub fn vip(&self) -> Ipv4Addr {
         self.host(10)
     }

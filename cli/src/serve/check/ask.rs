@@ -48,12 +48,12 @@ impl Asker {
         let is_data = matches!(part, CheckPart::Data { .. });
         let (index, mut parts) = self.shared.handle.check(part).await?;
         self.at_index = index;
-        let nodes = &self.shared.config.cluster.nodes;
+        let nodes = self.shared.members();
         let mut answers = Answers::new();
         let wanted = |answers: &Answers, missing: &BTreeMap<String, String>| {
             nodes
                 .iter()
-                .any(|node| !answers.contains_key(&node.name) && !missing.contains_key(&node.name))
+                .any(|node| !answers.contains_key(node) && !missing.contains_key(node))
         };
         while wanted(&answers, &self.missing) {
             match tokio::time::timeout(PATIENCE, parts.recv()).await {
@@ -70,9 +70,9 @@ impl Asker {
                 }
                 Ok(None) => return Err("this node lost the active role during the check".into()),
                 Err(_) => {
-                    for node in nodes.iter().filter(|node| !answers.contains_key(&node.name)) {
+                    for node in nodes.iter().filter(|node| !answers.contains_key(*node)) {
                         let why = format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs());
-                        self.missing.entry(node.name.clone()).or_insert(why);
+                        self.missing.entry(node.clone()).or_insert(why);
                     }
                 }
             }

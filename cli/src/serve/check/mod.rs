@@ -110,18 +110,14 @@ fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Diffe
 impl Check {
     /// The store of a node that differed was changed beside its digest: that is reckoned anew.
     async fn verify(&self) {
-        for node in &self.asker.shared.config.cluster.nodes {
+        for node in self.asker.shared.members() {
             let request = MendRequest {
                 verify: true,
                 term: self.asker.shared.view().term,
                 ..MendRequest::default()
             };
-            if let Err(why) = self.healer.tell(&node.name, request).await {
-                tracing::warn!(
-                    node = node.name,
-                    why,
-                    "the digest couldn't be verified after the repair"
-                );
+            if let Err(why) = self.healer.tell(&node, request).await {
+                tracing::warn!(node, why, "the digest couldn't be verified after the repair");
             }
         }
     }

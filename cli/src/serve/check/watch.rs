@@ -46,7 +46,7 @@ pub(in super::super) async fn follow(shared: Arc<Shared>) {
             since_unix_ms: unix_ms(),
         });
         // Who doesn't answer says nothing: what was known of it stays.
-        let all = shared.config.cluster.nodes.len();
+        let all = shared.members().len();
         let is_whole = answers.values().filter(|found| found.is_ok()).count() == all;
         if found.is_none() && !is_whole {
             suspected = false;

@@ -1,5 +1,6 @@
 //! What a node answers while its store is being copied: how far that is. All else is asked of the others.
 
+use super::super::live::Live;
 use super::super::peers::Peers;
 use super::super::status::resident_bytes;
 use super::progress::Shown;
@@ -7,9 +8,9 @@ use holdfast_config::Config;
 use holdfast_proto::control::agent_server::Agent;
 use holdfast_proto::control::control_server::Control;
 use holdfast_proto::control::{
-    AgentReport, CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, LeaseFacts,
-    ListClassesRequest, NodeStatus, NodeStatusRequest, Role, ScrubEvent, ScrubRequest, SwitchoverEvent,
-    SwitchoverRequest,
+    AgentReport, CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, Configuration,
+    ConfigurationRequest, LeaseFacts, ListClassesRequest, NodeStatus, NodeStatusRequest, Role, ScrubEvent,
+    ScrubRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use holdfast_replicator::clock::unix_ms;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ const PEER_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct ReceiverControl {
     pub(super) config: Arc<Config>,
+    pub(super) live: Arc<Live>,
     pub(super) peers: Arc<Peers>,
     pub(super) progress: Arc<Shown>,
     pub(super) started_ms: u64,
@@ -45,6 +47,7 @@ impl ReceiverControl {
             resident_bytes: resident_bytes(),
             unix_ms: unix_ms(),
             copy: Some(progress.message()),
+            members: Some(self.live.now().members()),
             ..NodeStatus::default()
         }
     }
@@ -106,6 +109,10 @@ impl Control for ReceiverControl {
     }
 
     async fn list_classes(&self, _: Request<ListClassesRequest>) -> Result<Response<Classes>, Status> {
+        self.refuse()
+    }
+
+    async fn get_configuration(&self, _: Request<ConfigurationRequest>) -> Result<Response<Configuration>, Status> {
         self.refuse()
     }
 

@@ -2,6 +2,7 @@
 //! begins again and asks for what still differs.
 
 use super::super::listen;
+use super::super::live::Live;
 use super::super::peers::{Peers, channel};
 use super::super::shared::Shared;
 use super::super::{STOP_WITHIN, notify};
@@ -81,7 +82,7 @@ pub(in super::super) async fn offered(shared: &Shared) -> bool {
             // This node knows that one with another store: whose data is right isn't for them to decide. Status says so.
             continue;
         }
-        let begun = match channel(&shared.config, node) {
+        let begun = match channel(&shared.live.now(), node) {
             Ok(channel) => {
                 let mut client = CopyClient::new(channel);
                 // The loop that waits for it also hears SIGTERM, and systemd waits for it.
@@ -143,20 +144,24 @@ fn silent() -> Failure {
 }
 
 /// Until the store is whole, or SIGTERM or SIGINT. `sound`: see `Receiver::open`.
-pub(in super::super) async fn receive(config: Arc<Config>, options: Options, sound: bool) -> anyhow::Result<Outcome> {
+pub(in super::super) async fn receive(live: Arc<Live>, options: Options, sound: bool) -> anyhow::Result<Outcome> {
+    let config = Arc::new(live.now().config.clone());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let progress = Arc::new(Shown::new());
-    let peers = Arc::new(Peers::open(&config)?);
+    let peers = Arc::new(Peers::open(live.clone())?);
     let control = ReceiverControl {
         config: config.clone(),
-        peers,
+        live: live.clone(),
+        peers: peers.clone(),
         progress: progress.clone(),
         started_ms: unix_ms(),
     };
     let remote = Routes::new(ControlServer::new(control.clone()));
     let local = remote.clone().add_service(AgentServer::new(control));
-    let servers = listen::start(&config, local, remote).await?;
+    let servers = listen::start(live.clone(), local, remote).await?;
+    tokio::spawn(live.clone().follow());
+    tokio::spawn(peers.follow());
     let mount = standby_mount(&config, &progress);
     notify::send("READY=1");
     tracing::info!("the store is to be copied from the active node");
@@ -166,6 +171,7 @@ pub(in super::super) async fn receive(config: Arc<Config>, options: Options, sou
         tokio::task::spawn_blocking(move || {
             Work {
                 config: &config,
+                live: &live,
                 progress: &progress,
                 stop: stopped,
                 runtime: &runtime,
@@ -212,6 +218,7 @@ fn standby_mount(config: &Config, progress: &Arc<Shown>) -> Option<Mounted> {
 /// On a thread that may block: its own disk is its pace.
 struct Work<'a> {
     config: &'a Config,
+    live: &'a Live,
     progress: &'a Shown,
     stop: watch::Receiver<bool>,
     runtime: &'a Runtime,
@@ -295,12 +302,13 @@ impl Work<'_> {
     /// Whichever peer agrees; only the active node does.
     fn find_source(&self) -> Result<(Client, Begun), Failure> {
         let mut why = Vec::new();
-        for (at, node) in self.config.cluster.nodes.iter().enumerate() {
-            if at == self.config.this {
+        let current = self.live.now();
+        for (at, node) in current.config.cluster.nodes.iter().enumerate() {
+            if at == self.config.this || node.removed {
                 continue;
             }
             self.go_on()?;
-            let opened = self.runtime.block_on(async { channel(self.config, node) });
+            let opened = self.runtime.block_on(async { channel(&current, node) });
             let mut client = CopyClient::new(opened.map_err(|error| Failure::Passing(format!("{error:#}")))?);
             match self.runtime.block_on(begin(&mut client, self.config, true)) {
                 Ok(begun) => return Ok((client, begun)),

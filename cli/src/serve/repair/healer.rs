@@ -155,7 +155,7 @@ impl Healer {
     /// Bytes with exactly this checksum, from the first of the peers that has them.
     async fn fetch(&self, ino: Ino, number: u64, sum: Sum, from: Option<&[String]>) -> Option<Bytes> {
         for (peer, mut client) in self.peers.menders() {
-            if from.is_some_and(|names| !names.iter().any(|name| name == peer)) {
+            if from.is_some_and(|names| !names.contains(&peer)) {
                 continue;
             }
             let request = BlockRequest {
@@ -176,11 +176,7 @@ impl Healer {
     }
 
     async fn fetch_value(&self, key: &Bytes, hash: Sum, from: &[String]) -> Option<Bytes> {
-        for (_, mut client) in self
-            .peers
-            .menders()
-            .filter(|(peer, _)| from.iter().any(|name| name == peer))
-        {
+        for (_, mut client) in self.peers.menders().into_iter().filter(|(peer, _)| from.contains(peer)) {
             let request = ValueRequest {
                 key: key.clone(),
                 hash: Bytes::copy_from_slice(&hash),

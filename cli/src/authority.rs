@@ -1,9 +1,9 @@
 //! The cluster's CA, and the certificates that it signs.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use std::path::Path;
 use time::{Duration, OffsetDateTime};
 
 use crate::error::{Error, Result};
@@ -11,21 +11,22 @@ use crate::error::{Error, Result};
 /// From a day ago, for machines whose clocks are behind, for so many days.
 const VALID_DAYS: i64 = 20 * 365;
 
-pub(super) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate, PEM.
+    certificate: String,
     now_unix_ms: u64,
-    /// The fingerprint of the CA's public key: no two clusters share it.
-    pub(super) cluster_id: String,
 }
 
 /// A certificate and its private key, both PEM.
-pub(super) struct Pair {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
 }
 
 impl Authority {
-    pub(super) fn new(cluster: &str, now_unix_ms: u64) -> Result<Self> {
+    /// A new one, and the cluster's id: the fingerprint of its public key, which no two clusters share.
+    pub fn new(cluster: &str, now_unix_ms: u64) -> Result<(Self, String)> {
         let name = format!("Holdfast cluster {cluster}");
         let failed = |source| Error::Certificate {
             name: name.clone(),
@@ -37,23 +38,49 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let fingerprint = params.key_identifier(&key);
         let cluster_id = fingerprint.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let issuer = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
+        let certificate = params.self_signed(&key).map_err(failed)?.pem();
+        let authority = Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+            now_unix_ms,
+        };
+        Ok((authority, cluster_id))
+    }
+
+    /// From the folder that `holdfast init` made for it: `ca.pem` and `ca.key`.
+    pub fn load(folder: &Path, now_unix_ms: u64) -> Result<Self> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            let text = std::fs::read_to_string(&path);
+            text.map_err(|source| Error::File {
+                what: "reading the cluster's CA (name the folder `ca` that `holdfast init` made with --ca):",
+                path,
+                source,
+            })
+        };
+        let (certificate, key) = (read("ca.pem")?, read("ca.key")?);
+        let failed = |source| Error::Certificate {
+            name: folder.display().to_string(),
+            source,
+        };
+        let key = KeyPair::from_pem(&key).map_err(failed)?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(failed)?;
         Ok(Self {
             issuer,
+            certificate,
             now_unix_ms,
-            cluster_id,
         })
     }
 
-    pub(super) fn own(&self) -> Pair {
+    pub fn own(&self) -> Pair {
         Pair {
-            certificate: self.issuer.pem(),
+            certificate: self.certificate.clone(),
             key: self.issuer.key().serialize_pem(),
         }
     }
 
     /// For both ends of a connection: each node is a server and a client of the others.
-    pub(super) fn certify(&self, node: &str) -> Result<Pair> {
+    pub fn certify(&self, node: &str) -> Result<Pair> {
         let failed = |source| Error::Certificate {
             name: node.to_owned(),
             source,

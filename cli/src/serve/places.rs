@@ -1,0 +1,157 @@
+//! Changes where the nodes are, in order: refused where it would cut off what is in use, written into this node's configuration
+//! file, and waited for until the others have taken it over.
+
+use super::live;
+use super::peers::Peers;
+use super::shared::Shared;
+use holdfast_config::Cluster;
+use holdfast_proto::control::change_request::Change;
+use holdfast_proto::control::places_server::Places;
+use holdfast_proto::control::{ChangeAnswer, ChangeRequest, Member, NodeStatusRequest, Role};
+use holdfast_replicator::clock::boottime_ms;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+/// Each looks once a second at what its peers have.
+const TAKEN_OVER_MS: u64 = 5_000;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Clone)]
+pub(super) struct PlacesService {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peers: Arc<Peers>,
+}
+
+#[tonic::async_trait]
+impl Places for PlacesService {
+    async fn change(&self, request: Request<ChangeRequest>) -> Result<Response<ChangeAnswer>, Status> {
+        let request = request.into_inner();
+        let change = request.change();
+        let member = request.member.unwrap_or_default();
+        self.refuse(&member.name, change)?;
+        // As they are reached now: one that moves is to hear of it where it still is.
+        let gone = |name: &str| name == member.name && change != Change::Move;
+        let peers = self.peers.controls().into_iter().filter(|(name, _)| !gone(name));
+        let peers: Vec<_> = peers.collect();
+        let newest = self.shared.newest_revision();
+        let shared = self.shared.clone();
+        let changing = move || {
+            shared.live.change(|cluster| {
+                apply(cluster, &member, change)?;
+                cluster.revision = cluster.revision.max(newest) + 1;
+                Ok(())
+            })
+        };
+        let changed = tokio::task::spawn_blocking(changing).await;
+        let changed = changed.map_err(|panic| Status::internal(panic.to_string()))?;
+        changed.map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
+        let members = self.shared.live.now().members();
+        tracing::info!(
+            revision = members.revision,
+            ?change,
+            "an operator changed where the nodes are"
+        );
+        let (mut took, mut not_yet) = (vec![self.shared.node().name.clone()], Vec::new());
+        let until_ms = boottime_ms() + TAKEN_OVER_MS;
+        for (name, client) in peers {
+            match taken_over(client, members.revision, until_ms).await {
+                Ok(()) => took.push(name),
+                Err(why) => not_yet.push(format!("{name}: {why}")),
+            }
+        }
+        Ok(Response::new(ChangeAnswer {
+            members: Some(members),
+            took,
+            not_yet,
+        }))
+    }
+}
+
+impl PlacesService {
+    fn refuse(&self, name: &str, change: Change) -> Result<(), Status> {
+        let refuse = |why: String| Err(Status::failed_precondition(why));
+        let current = self.shared.live.now();
+        let Some(node) = current.node(name) else {
+            let names = current.config.cluster.nodes.iter().map(|node| node.name.clone());
+            let names = names.collect::<Vec<_>>().join(", ");
+            return refuse(format!("no node is named {name:?}: they are {names}"));
+        };
+        let is_own = node.name == current.own().name;
+        let heard = self.shared.heard(name);
+        let is_active = self.shared.active().as_deref() == Some(name);
+        match change {
+            Change::Unspecified => refuse("what shall be changed isn't said".into()),
+            Change::Move if is_active => refuse(format!(
+                "{name} is active, and would be cut off: `holdfast switchover` first"
+            )),
+            Change::Move if node.removed => refuse(format!(
+                "{name} was removed: `holdfast node replace {name}` takes one of that name in again"
+            )),
+            Change::Move if !self.others_are_here(name) => refuse(format!(
+                "until {name} is at its new address the others are needed, and one of them doesn't answer: bring it back first"
+            )),
+            Change::Replace | Change::Remove if is_own => {
+                refuse(format!("{name} is this very node: call it on another one"))
+            }
+            Change::Replace | Change::Remove if heard.is_some() => refuse(format!(
+                "{name} answers, so it isn't gone. If that is meant: stop it first (`systemctl stop holdfast vip-agent` there). To give it another address: `holdfast node move {name}`"
+            )),
+            Change::Remove if !self.others_are_here(name) => refuse(format!(
+                "without {name} both others are needed, and one of them doesn't answer: bring it back first"
+            )),
+            Change::Move | Change::Replace | Change::Remove => Ok(()),
+        }
+    }
+
+    fn others_are_here(&self, name: &str) -> bool {
+        let others = self.shared.members();
+        others.iter().all(|other| other == name || self.shared.is_here(other))
+    }
+}
+
+fn apply(cluster: &mut Cluster, member: &Member, change: Change) -> anyhow::Result<()> {
+    let node = cluster.nodes.iter_mut().find(|node| node.name == member.name);
+    let node = node.ok_or_else(|| anyhow::anyhow!("no node is named {:?} in the configuration file", member.name))?;
+    if change == Change::Remove {
+        node.removed = true;
+        return Ok(());
+    }
+    let had = node.clone();
+    let or = |wanted: u32, had: u16| if wanted == 0 { had.into() } else { wanted };
+    let address = Some(member.address.clone()).filter(|address| !address.is_empty());
+    *node = live::node(&Member {
+        name: had.name.clone(),
+        address: address.unwrap_or_else(|| had.address.to_string()),
+        replication_port: or(member.replication_port, had.replication_port),
+        control_port: or(member.control_port, had.control_port),
+        removed: false,
+    })?;
+    Ok(())
+}
+
+async fn taken_over(mut client: super::peers::Control, revision: u64, until_ms: u64) -> Result<(), String> {
+    loop {
+        let asked = tokio::time::timeout(LOOK_EVERY * 5, client.get_node_status(NodeStatusRequest {})).await;
+        let why = match asked {
+            Ok(Ok(status)) => {
+                let status = status.into_inner();
+                let known = status.members.as_ref().map_or(0, |members| members.revision);
+                if known >= revision {
+                    return Ok(());
+                }
+                if status.role() == Role::CatchingUp && status.copy.is_some() {
+                    "its store is being copied; it takes this over after that".to_owned()
+                } else {
+                    "it hasn't taken this over yet: `holdfast status` says why if it can't".to_owned()
+                }
+            }
+            Ok(Err(status)) => format!("{}; it takes this over when it meets one that has it", status.message()),
+            Err(_) => "no answer; it takes this over when it meets one that has it".to_owned(),
+        };
+        if boottime_ms() >= until_ms {
+            return Err(why);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
