@@ -168,8 +168,9 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn start(dir: &Path) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("finding this program's own file")?);
+    /// `program` has `watch` as its command of that name.
+    pub fn start(program: &Path, dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
         command
             .arg("watch")
             .arg(dir)
