@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,7 +10,7 @@ use holdfast_tests::clock::pause;
 use holdfast_tests::demo::{run, sampler, service::Service};
 use holdfast_tests::lab::{take_down::take_down, temporary_folder};
 use holdfast_tests::power::{course::Course, load::Load, look};
-use holdfast_tests::signals;
+use holdfast_tests::signals::{Interrupt, clean_up_at_signals};
 
 /// Nodes of a cluster on this machine lose power at random moments under load, one, two or all three at once, with their
 /// page cache and their disks' own caches. What was acknowledged must be there when they are back. Needs root and PostgreSQL.
@@ -51,7 +50,7 @@ enum Part {
 }
 
 /// Set when a signal has ended it: errors that follow from it aren't worth printing.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPT: Interrupt = Interrupt::new();
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            if INTERRUPTED.load(Ordering::Relaxed) {
+            if INTERRUPT.is_set() {
                 // The thread that heard the signal is cleaning up and will end this process.
                 pause(Duration::from_secs(60));
             }
@@ -87,9 +86,9 @@ fn cut_power(cuts: u32, seed: Option<u64>, binaries: Option<PathBuf>) -> Result<
     };
     let dir = temporary_folder()?;
     let lab = dir.clone();
-    signals::clean_up_at_signals(move || {
-        INTERRUPTED.store(true, Ordering::Relaxed);
+    clean_up_at_signals(move || {
         eprintln!("interrupted; taking the lab down");
+        INTERRUPT.set();
         if lab.join("lab.json").exists()
             && let Err(error) = take_down(&lab, false)
         {
@@ -97,8 +96,8 @@ fn cut_power(cuts: u32, seed: Option<u64>, binaries: Option<PathBuf>) -> Result<
         }
         drop(std::fs::remove_dir(&lab));
     })?;
-    let outcome = course.run(&dir, &INTERRUPTED);
-    if !INTERRUPTED.load(Ordering::Relaxed) {
+    let outcome = course.run(&dir, &INTERRUPT);
+    if !INTERRUPT.is_set() {
         drop(std::fs::remove_dir(&dir));
     }
     outcome

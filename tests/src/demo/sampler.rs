@@ -209,14 +209,16 @@ fn lock(track: &Mutex<Track>) -> std::sync::MutexGuard<'_, Track> {
 }
 
 fn watch_address(watched: &Watched, stop: &AtomicBool, netns: &Netns, vip: Ipv4Addr) {
-    if let Err(error) = netns.enter_thread() {
-        eprintln!("the sampler can't look into {}: {error:#}", watched.name);
-        return;
-    }
+    let mut entered = None;
     while !stop.load(Ordering::Relaxed) {
         let next = Deadline::after(SAMPLE_EVERY);
+        // A node that has lost its power comes back in another one. Without one it has no address.
+        let there = netns.inode();
+        if there.is_some() && there != entered {
+            entered = netns.enter_thread().ok().and(there);
+        }
         let began = now();
-        let held = has_address(vip);
+        let held = there.is_some() && there == entered && has_address(vip);
         lock(&watched.address).note(began, held);
         pause(next.left());
     }

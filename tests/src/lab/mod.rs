@@ -180,6 +180,12 @@ impl Lab {
         State::update(self.dir(), |state| state.cuts.extend(nodes.iter().cloned())).map(drop)
     }
 
+    /// The network of a node all of whose processes are gone begins anew, with its cable in.
+    pub fn reboot_network(&self, node: &str) -> Result<()> {
+        net::reboot(&self.state.id, self.find(node)?.name()).with_context(|| format!("plugging {node} in again"))?;
+        State::update(self.dir(), |state| state.cuts.retain(|cut| cut != node)).map(drop)
+    }
+
     /// Loses all that the two nodes send each other; both still reach everyone else.
     pub fn cut_between(&self, one: &str, other: &str) -> Result<()> {
         net::cut_between(&self.state.id, self.find(one)?.name(), self.find(other)?.name())?;

@@ -92,6 +92,15 @@ pub fn cut_together(id: &LabId, machines: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// A machine boots, as far as the network goes: with nothing of the connections and addresses that it had. A killed process's
+/// connections would else go on for a while, and say to the others what it had not got rid of while the cable was out.
+pub fn reboot(id: &LabId, machine: &str) -> Result<()> {
+    // Both ends of the cable go. The former namespace may live as long as its connections do, connected to nothing.
+    ip(&format!("-n {} link del {}", id.namespace("switch"), port(machine)))?;
+    ip(&format!("netns del {}", id.namespace(machine)))?;
+    plug_in(id, machine)
+}
+
 /// The switch drops all frames between the two, in both directions, broadcasts included; all others pass.
 pub fn cut_between(id: &LabId, one: &str, other: &str) -> Result<()> {
     ensure!(one != other, "a node can't be cut from itself: {one}:{other}");

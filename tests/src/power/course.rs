@@ -6,7 +6,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +27,7 @@ use crate::demo::verify;
 use crate::lab::disk::FileSystem;
 use crate::lab::{Lab, LabOptions};
 use crate::process::{run, run_ok, run_with_input};
+use crate::signals::Interrupt;
 
 /// Service must be back so soon after power is.
 const BACK_LIMIT: Duration = Duration::from_secs(60);
@@ -52,12 +52,12 @@ pub struct Course {
 }
 
 impl Course {
-    /// In `dir`, which becomes the lab's. Prints each cut, and the figures at the end. Once `interrupted` is set, someone else
-    /// takes the lab down.
+    /// In `dir`, which becomes the lab's. Prints each cut, and the figures at the end. After an
+    /// interrupt someone else takes the lab down.
     ///
     /// # Errors
     /// A broken promise, with the cuts before it; or the cluster doesn't come back.
-    pub fn run(&self, dir: &Path, interrupted: &AtomicBool) -> Result<()> {
+    pub fn run(&self, dir: &Path, interrupt: &Interrupt) -> Result<()> {
         let began = now();
         let mut random = StdRng::seed_from_u64(self.seed);
         let disks = file_systems(&mut random);
@@ -77,12 +77,14 @@ impl Course {
             binaries: self.binaries.clone(),
             ..LabOptions::default()
         };
-        let lab = Lab::up(options.with_disks(disks))?;
-        let outcome = self.on(&lab, random, began);
-        if interrupted.load(Ordering::Relaxed) {
+        let step = interrupt.step()?;
+        let lab = Lab::up_without_waiting(&options.with_disks(disks))?;
+        drop(step);
+        let outcome = self.on(&lab, random, began, interrupt);
+        let Ok(_step) = interrupt.step() else {
             std::mem::forget(lab);
             return outcome;
-        }
+        };
         if outcome.is_err() {
             eprintln!("{}", lab.log_tails(40));
         }
@@ -91,7 +93,8 @@ impl Course {
         down.context("taking the lab down")
     }
 
-    fn on(&self, lab: &Lab, random: StdRng, began: Instant) -> Result<()> {
+    fn on(&self, lab: &Lab, random: StdRng, began: Instant, interrupt: &Interrupt) -> Result<()> {
+        lab.wait_ready(BACK_LIMIT)?;
         let place = Place {
             netns: lab.client_netns(),
             vip: lab.vip(),
@@ -100,6 +103,7 @@ impl Course {
         let watcher = Watcher::start(&self.program, lab.dir())?;
         let mut run = Run {
             course: self,
+            interrupt,
             lab,
             random,
             client: Client::start(place.clone()),
@@ -144,6 +148,7 @@ fn file_systems(random: &mut StdRng) -> [FileSystem; 3] {
 
 struct Run<'a> {
     course: &'a Course,
+    interrupt: &'a Interrupt,
     lab: &'a Lab,
     random: StdRng,
     client: Client,
@@ -176,11 +181,14 @@ impl Run<'_> {
         self.story.push(format!("cut {number}: {}", cut.told()));
         self.read_notes()?;
         let (transactions, totals) = (self.client.acks().len(), self.ledger.totals());
-        let (struck, gone) = cut.strike(self.lab, &mut self.random)?;
+        let (struck, gone) = {
+            let _step = self.interrupt.step()?;
+            cut.strike(self.lab, &mut self.random)?
+        };
         pause(cut.off);
         let back = if cut.leaves_a_majority() {
             let first = self.first_commit_after(gone)? + (gone - struck);
-            cut.end(self.lab)?;
+            cut.end(self.lab, self.interrupt)?;
             self.figures.note(&cut, first);
             first
         } else {
@@ -189,7 +197,7 @@ impl Run<'_> {
             self.ledger.excuse_received();
             let back = now();
             self.nothing_acknowledged(gone, back)?;
-            let returned = cut.end(self.lab)?;
+            let returned = cut.end(self.lab, self.interrupt)?;
             let first = self.first_commit_after(returned)?;
             self.figures.note(&cut, first);
             first

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use crate::clock::{now, pause};
 use crate::lab::Lab;
 use crate::lab::disk::{Cache, Disk};
+use crate::signals::Interrupt;
 
 /// Longer than the durable logs wait for a third node (`timers`, 10 s unless set).
 const LATE: Duration = Duration::from_secs(12);
@@ -100,31 +101,29 @@ impl Cut {
     }
 
     /// Power is back, for all but the last if that one is late. Returns the moment.
-    pub fn end(&self, lab: &Lab) -> Result<Instant> {
-        lab.heal()?;
+    pub fn end(&self, lab: &Lab, interrupt: &Interrupt) -> Result<Instant> {
         let (last, others) = self.nodes.split_last().context("a cut of no node")?;
         let began = now();
         let together = if self.late.is_zero() { &self.nodes[..] } else { others };
-        // All disks before any daemon: machines that boot at the same time.
-        together.iter().try_for_each(|name| restore(lab, name))?;
-        together.iter().try_for_each(|name| start(lab, name))?;
+        boot(lab, together, interrupt)?;
         if !self.late.is_zero() {
             pause(self.late);
-            restore(lab, last)?;
-            start(lab, last)?;
+            boot(lab, std::slice::from_ref(last), interrupt)?;
         }
         Ok(began)
     }
 }
 
-fn restore(lab: &Lab, name: &str) -> Result<()> {
-    Disk::of(lab.find(name)?.files())
-        .restore()
-        .with_context(|| format!("giving {name} its disk back"))
-}
-
-fn start(lab: &Lab, name: &str) -> Result<()> {
-    lab.find(name)?.start().map(drop)
+/// Networks and disks before any daemon: machines that boot at the same time.
+fn boot(lab: &Lab, names: &[String], interrupt: &Interrupt) -> Result<()> {
+    let _step = interrupt.step()?;
+    for name in names {
+        lab.reboot_network(name)?;
+        Disk::of(lab.find(name)?.files())
+            .restore()
+            .with_context(|| format!("giving {name} its disk back"))?;
+    }
+    names.iter().try_for_each(|name| lab.find(name)?.start().map(drop))
 }
 
 #[cfg(test)]
