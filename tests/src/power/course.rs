@@ -1,7 +1,8 @@
 //! The course: a cluster with a disk for each node, a PBX's load on it, and power cuts, each followed by a reckoning.
 //!
-//! What was synced or closed must be there after any cut. What a write alone was acknowledged for must be there if one node
-//! was cut and all three were up to date: that is what is promised. Without a majority nothing may be acknowledged.
+//! What was synced or closed must be there after any cut, and all that was acknowledged before it in any way: changes form one
+//! order. What a write alone was acknowledged for since then must be there if one node was cut and all three were up to
+//! date. Without a majority nothing may be acknowledged.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -179,7 +180,8 @@ impl Run<'_> {
             _ => Cut::draw(&mut self.random, &names, &active),
         };
         self.story.push(format!("cut {number}: {}", cut.told()));
-        self.read_notes()?;
+        self.put_in_order()?;
+        pause(Duration::from_millis(self.random.random_range(0..100)));
         let (transactions, totals) = (self.client.acks().len(), self.ledger.totals());
         let (struck, gone) = {
             let _step = self.interrupt.step()?;
@@ -243,6 +245,20 @@ impl Run<'_> {
             ),
             None => Ok(()),
         }
+    }
+
+    /// What is noted now lies before a transaction that is committed when this returns.
+    fn put_in_order(&mut self) -> Result<()> {
+        self.read_notes()?;
+        let noted = now();
+        // The second one after it began after it.
+        wait_for("two commits", BACK_LIMIT, || {
+            let acks = self.client.acks();
+            let after = acks.len() - acks.partition_point(|ack| ack.at <= noted);
+            Ok((after >= 2).then_some(()))
+        })?;
+        self.ledger.order();
+        Ok(())
     }
 
     fn read_notes(&mut self) -> Result<()> {

@@ -58,6 +58,8 @@ pub struct Totals {
 #[derive(Debug, Default)]
 pub struct Ledger {
     received: BTreeMap<String, u64>,
+    /// What was received before something that is durable now: changes form one order, so it is durable as well.
+    ordered: BTreeMap<String, u64>,
     durable: BTreeMap<String, u64>,
     sealed: BTreeSet<String>,
     /// Removed, with a sync of the folder: never to be seen again.
@@ -116,9 +118,14 @@ impl Ledger {
         }
     }
 
-    /// More than one node has lost its memory: what was only received so far may be lost.
+    /// A change that began after the last `read` is durable.
+    pub fn order(&mut self) {
+        self.ordered.clone_from(&self.received);
+    }
+
+    /// More than one node has lost its memory: what was only received by then may be lost, unless it is `order`ed.
     pub fn excuse_received(&mut self) {
-        self.received.clear();
+        self.received = std::mem::take(&mut self.ordered);
     }
 
     /// Sentences about what isn't as it was acknowledged; none if all is.
@@ -226,6 +233,15 @@ mod tests {
         ] {
             assert_eq!(ledger.judge(&bad).len(), 1, "{bad:?}");
         }
+        ledger.order();
+        ledger.take(Note::Received("a".into(), 35));
+        assert_eq!(ledger.judge(&seen(&[("a", 30), ("b", 25), ("c", 10)])).len(), 1);
+        ledger.excuse_received();
+        assert_eq!(
+            ledger.judge(&seen(&[("a", 30), ("b", 25), ("c", 10)])),
+            Vec::<String>::new()
+        );
+        assert_eq!(ledger.judge(&seen(&[("a", 29), ("b", 25), ("c", 10)])).len(), 1);
         ledger.excuse_received();
         assert!(ledger.judge(&seen(&[("b", 20), ("c", 10)])).is_empty());
         ledger.removed(vec!["c".into()]);
