@@ -11,6 +11,6 @@ fi
 cargo build --release --workspace --bins --locked
 echo
 echo "build: done"
-for name in holdfast vip-agent holdfast-lab holdfast-demo holdfast-bench; do
+for name in holdfast vip-agent holdfast-lab holdfast-demo holdfast-power holdfast-bench; do
     printf '  %s\n' "$CARGO_TARGET_DIR/release/$name"
 done

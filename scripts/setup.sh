@@ -12,7 +12,8 @@ packages=(
     # to run three nodes on one machine, and the demo's PBX stand-in
     iproute2 iputils-ping fuse3 procps util-linux postgresql
     # what the tests put on the mount and under the store
-    attr acl e2fsprogs xfsprogs rsync fio python3 logrotate nats-server
+    # (power cuts lay both file systems over each other on loop devices)
+    attr acl e2fsprogs xfsprogs mount rsync fio python3 logrotate nats-server
     # three booted machines, for the tests of systemd's units
     debootstrap systemd-container
 )

@@ -76,7 +76,7 @@ need() {
 
 ((EUID == 0)) || need "not root: the tests make mounts and network namespaces"
 [[ -e /dev/fuse ]] || need "/dev/fuse isn't there: load the kernel's fuse module"
-for program in cargo ip tc ping setpriv unshare setfacl logrotate nats-server python3; do
+for program in cargo ip tc ping setpriv unshare mkfs.ext4 mkfs.xfs setfacl logrotate nats-server python3; do
     command -v "$program" >/dev/null || need "there is no $program: run scripts/setup.sh"
 done
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || need "there is no PostgreSQL: run scripts/setup.sh"

@@ -1,6 +1,46 @@
 //! Programs that leave nothing behind, also when they are interrupted.
 
-use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+
+/// Whether a signal has ended the program, and what must not go on beside its cleaning up: steps that mount or start
+/// something.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    set: AtomicBool,
+    step: Mutex<()>,
+}
+
+impl Interrupt {
+    pub const fn new() -> Self {
+        Self {
+            set: AtomicBool::new(false),
+            step: Mutex::new(()),
+        }
+    }
+
+    /// Returns when the step that is under way is done; none begins any more.
+    pub fn set(&self) {
+        self.set.store(true, Ordering::SeqCst);
+        drop(self.step.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
+    }
+
+    /// A step, as long as the guard lives.
+    ///
+    /// # Errors
+    /// If there has been a signal.
+    pub fn step(&self) -> Result<MutexGuard<'_, ()>> {
+        let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(!self.is_set(), "interrupted");
+        Ok(step)
+    }
+}
 
 /// Ctrl-C and the like run `clean_up` and end the process. To be called before any other thread is started.
 pub fn clean_up_at_signals(clean_up: impl FnOnce() + Send + 'static) -> Result<()> {

@@ -1,16 +1,22 @@
-//! A power cut of all three machines at once: what their disks held at that moment, and nothing of their memory.
+//! Power cuts: of all three machines at once, in every class, and of one, two and all three again and again under a
+//! load (`holdfast_tests::power`; more of them in `make power`).
 
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::classes::{CLASSES, directory_of};
 use common::disks::{Disk, command, folder, in_folder};
 use common::replace::{replace, version, version_in};
-use common::{Appender, PATIENCE, assert_records, assert_same, content, lab, ready, write};
+use common::{Appender, PATIENCE, assert_records, assert_same, content, lab, ready, seconds, write};
 use holdfast_tests::clock::pause;
 use holdfast_tests::lab::LabOptions;
+use holdfast_tests::process::{ProcessId, run, wait_child};
+use rustix::process::Signal;
 
 /// Every disk is an image on an XFS that can copy a file in one moment.
 struct Machine {
@@ -116,4 +122,52 @@ fn what_was_synced_survives_a_power_cut_of_all_three() {
     // Records that were only received may be fewer, but what is there is right.
     assert_records(&lab.node(&active).mnt().join("received.records"), 0);
     assert_same(&lab);
+}
+
+fn power(cuts: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-power"));
+    command.args(["--cuts", cuts]);
+    command
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts_of_one_two_and_all_three_nodes() {
+    let output = run(&mut power("7"), seconds(600)).unwrap();
+    let (said, problem) = (output.stdout, output.stderr);
+    let (said, problem) = (String::from_utf8_lossy(&said), String::from_utf8_lossy(&problem));
+    println!("{said}");
+    assert!(output.status.success(), "{problem}");
+    for kind in ["all three", "two nodes", "lost: 0"] {
+        assert!(said.contains(kind), "no word of {kind}");
+    }
+}
+
+#[test]
+fn interrupted_it_leaves_nothing_behind() {
+    let mut child = power("1000").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let first = lines.next().expect("it says what it does");
+    let dir = first
+        .split("three nodes in ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    let dir = Path::new(dir.expect("it says where")).to_owned();
+    // In the midst of a cut, perhaps, or of the load.
+    lines.find(|line| line.contains("cut 1: ")).expect("it cuts");
+    pause(Duration::from_millis(rand::random_range(0..6000)));
+    let process = ProcessId::of(child.id().cast_signed()).unwrap();
+    process.signal(Signal::TERM).unwrap();
+    assert!(wait_child(&mut child, seconds(120)).unwrap(), "it ends");
+    let name = dir.to_str().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(name), "{mounts}");
+    let loops = run(
+        Command::new("losetup").args(["--list", "--noheadings", "--output", "BACK-FILE"]),
+        PATIENCE,
+    );
+    let loops = String::from_utf8(loops.unwrap().stdout).unwrap();
+    assert!(!loops.contains(name), "{loops}");
+    assert!(!dir.exists(), "{name} is still there");
 }

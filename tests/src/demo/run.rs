@@ -1,6 +1,6 @@
 //! The demo's course: a lab, a PBX stand-in, three faults, the reckoning.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub fn in_lab(
     interrupted: &AtomicBool,
     course: impl FnOnce(&Lab, Place) -> Result<bool>,
 ) -> Result<bool> {
-    let demo = std::env::current_exe().context("finding this program's own file")?;
+    let demo = own_program()?;
     let lab = Lab::up(LabOptions {
         dir: Some(dir.to_owned()),
         units: service::units(&demo)?,
@@ -71,6 +71,10 @@ pub fn in_lab(
     Ok(good)
 }
 
+pub fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context("finding this program's own file")
+}
+
 /// Everything that was acknowledged against everything that is there.
 pub fn reckoning(lab: &Lab, place: &Place, acks: &[Ack], seen: &sampler::Verdict) -> Result<Vec<Finding>> {
     let active = lab.wait_active(FAILOVER_LIMIT)?;
@@ -85,7 +89,7 @@ impl Demo<'_> {
     fn course(&self) -> Result<bool> {
         self.say("waiting for PostgreSQL to be made on the mount and to answer through the VIP");
         prepare_database(self.lab, &self.place)?;
-        let watcher = Watcher::start(self.lab.dir())?;
+        let watcher = Watcher::start(&own_program()?, self.lab.dir())?;
         let client = Client::start(self.place.clone());
         self.say("a client outside commits through the VIP; 50 calls are recorded; a log is written");
         self.load(&client)?;

@@ -168,8 +168,9 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn start(dir: &Path) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("finding this program's own file")?);
+    /// `program` has `watch` as its command of that name.
+    pub fn start(program: &Path, dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
         command
             .arg("watch")
             .arg(dir)
@@ -208,14 +209,16 @@ fn lock(track: &Mutex<Track>) -> std::sync::MutexGuard<'_, Track> {
 }
 
 fn watch_address(watched: &Watched, stop: &AtomicBool, netns: &Netns, vip: Ipv4Addr) {
-    if let Err(error) = netns.enter_thread() {
-        eprintln!("the sampler can't look into {}: {error:#}", watched.name);
-        return;
-    }
+    let mut entered = None;
     while !stop.load(Ordering::Relaxed) {
         let next = Deadline::after(SAMPLE_EVERY);
+        // A node that has lost its power comes back in another one. Without one it has no address.
+        let there = netns.inode();
+        if there.is_some() && there != entered {
+            entered = netns.enter_thread().ok().and(there);
+        }
         let began = now();
-        let held = has_address(vip);
+        let held = there.is_some() && there == entered && has_address(vip);
         lock(&watched.address).note(began, held);
         pause(next.left());
     }

@@ -66,7 +66,8 @@ impl Service {
     }
 }
 
-fn note(pid_file: &Path) -> Result<()> {
+/// Notes the calling process in its pid file.
+pub fn note(pid_file: &Path) -> Result<()> {
     let own = ProcessId::own().context("reading /proc/self/stat")?;
     fs::write(pid_file, serde_json::to_vec(&own)?).with_context(|| format!("writing {}", pid_file.display()))
 }
@@ -83,11 +84,28 @@ fn noted(pid_file: &Path) -> Result<Option<ProcessId>> {
 
 /// The `[[unit]]` tables for the lab; `demo` is this program. Notes of what was acknowledged lie beside the mount.
 pub fn units(demo: &Path) -> Result<String> {
+    let recorder = ["unit", "recorder", "{mnt}/pbx/recordings", "{dir}/recorder.acks"];
+    let logger = ["unit", "logger", "{mnt}/log", "{dir}/logger.acks"];
+    tables([
+        database(demo)?,
+        unit(demo, "recorder", &recorder),
+        unit(demo, "logger", &logger),
+    ])
+}
+
+/// As one text.
+pub fn tables(units: impl IntoIterator<Item = Table>) -> Result<String> {
+    let all = Value::Array(units.into_iter().map(Value::Table).collect());
+    Ok(toml::to_string(&Table::from_iter([("unit".to_owned(), all)]))?)
+}
+
+/// PostgreSQL, served by a program that has `Service` as its command `unit`.
+pub fn database(program: &Path) -> Result<Table> {
     let pg_isready = postgresql::programs()?
         .join("pg_isready")
         .to_string_lossy()
         .into_owned();
-    let mut database = unit(demo, "postgresql", &["{mnt}/postgresql/data"]);
+    let mut database = unit(program, "postgresql", &["unit", "postgresql", "{mnt}/postgresql/data"]);
     let probe = [
         pg_isready.as_str(),
         "-q",
@@ -106,26 +124,21 @@ pub fn units(demo: &Path) -> Result<String> {
     if let Some(Value::Array(stop)) = database.get_mut("stop") {
         stop.push(Value::from("--fast"));
     }
-    let recorder = unit(demo, "recorder", &["{mnt}/pbx/recordings", "{dir}/recorder.acks"]);
-    let logger = unit(demo, "logger", &["{mnt}/log", "{dir}/logger.acks"]);
-    let all = [database, recorder, logger].into_iter().map(Value::Table).collect();
-    Ok(toml::to_string(&Table::from_iter([(
-        "unit".to_owned(),
-        Value::Array(all),
-    )]))?)
+    Ok(database)
 }
 
-fn unit(demo: &Path, name: &str, arguments: &[&str]) -> Table {
-    let (demo, pid_file) = (demo.to_string_lossy(), format!("{{dir}}/{name}.pid"));
-    let start = [&demo, "unit", name]
+/// A unit that such a program starts by these words and the path of the pid file.
+pub fn unit(program: &Path, name: &str, start: &[&str]) -> Table {
+    let (program, pid_file) = (program.to_string_lossy(), format!("{{dir}}/{name}.pid"));
+    let start = [&*program]
         .into_iter()
-        .chain(arguments.iter().copied())
+        .chain(start.iter().copied())
         .chain([pid_file.as_str()]);
     Table::from_iter([
         ("name".to_owned(), Value::from(name)),
         ("start".to_owned(), words(start)),
-        ("stop".to_owned(), words([&demo, "unit", "stop", &pid_file])),
-        ("status".to_owned(), words([&demo, "unit", "status", &pid_file])),
+        ("stop".to_owned(), words([&program, "unit", "stop", &pid_file])),
+        ("status".to_owned(), words([&program, "unit", "status", &pid_file])),
     ])
 }
 

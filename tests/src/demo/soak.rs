@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::client::{Client, Place};
 use super::report::verdict;
-use super::run::{in_lab, prepare_database, reckoning, say};
+use super::run::{in_lab, own_program, prepare_database, reckoning, say};
 use super::sampler::Watcher;
 use crate::clock::{now, pause, wait_for};
 use crate::faults::Faults;
@@ -57,7 +57,7 @@ pub fn run(dir: &Path, length: Duration, seed: u64, interrupted: &AtomicBool) ->
 impl Soak<'_> {
     fn course(mut self, place: &Place, length: Duration) -> Result<bool> {
         prepare_database(self.lab, place)?;
-        let watcher = Watcher::start(self.lab.dir())?;
+        let watcher = Watcher::start(&own_program()?, self.lab.dir())?;
         let client = Client::start(place.clone());
         let mut round = 0;
         while self.began.elapsed() < length {

@@ -7,6 +7,7 @@
 pub mod cgroups;
 pub mod cluster_status;
 pub mod configure;
+pub mod disk;
 pub mod mounts;
 pub mod names;
 pub mod net;
@@ -124,6 +125,11 @@ impl Lab {
         for node in &lab.nodes {
             configure::write_node(&dir, node.name(), options, &lab.state.binaries)?;
         }
+        for (node, kind) in lab.nodes.iter().zip(options.disks.into_iter().flatten()) {
+            disk::Disk::of(node.files())
+                .make(kind)
+                .with_context(|| format!("making the disk of {}", node.name()))?;
+        }
         for node in &lab.nodes {
             node.start()?;
         }
@@ -166,6 +172,18 @@ impl Lab {
     pub fn cut(&self, node: &str) -> Result<()> {
         net::cut(&self.state.id, self.find(node)?.name())?;
         self.note_cut(node)
+    }
+
+    /// Takes the cables of several nodes out at the same moment.
+    pub fn cut_together(&self, nodes: &[String]) -> Result<()> {
+        net::cut_together(&self.state.id, nodes)?;
+        State::update(self.dir(), |state| state.cuts.extend(nodes.iter().cloned())).map(drop)
+    }
+
+    /// The network of a node all of whose processes are gone begins anew, with its cable in.
+    pub fn reboot_network(&self, node: &str) -> Result<()> {
+        net::reboot(&self.state.id, self.find(node)?.name()).with_context(|| format!("plugging {node} in again"))?;
+        State::update(self.dir(), |state| state.cuts.retain(|cut| cut != node)).map(drop)
     }
 
     /// Loses all that the two nodes send each other; both still reach everyone else.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::names::{INTERFACE, LabId, PREFIX, machines, port};
 use super::netns::Netns;
-use crate::process::run_ok;
+use crate::process::{run_ok, run_with_input};
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 const BRIDGE: &str = "br0";
@@ -76,6 +76,29 @@ pub fn cut(id: &LabId, machine: &str) -> Result<()> {
         id.namespace("switch"),
         port(machine)
     ))
+}
+
+/// Takes several machines' cables out in one step.
+pub fn cut_together(id: &LabId, machines: &[String]) -> Result<()> {
+    let lines: String = machines
+        .iter()
+        .map(|machine| format!("link set {} down\n", port(machine)))
+        .collect();
+    let mut batch = Command::new("ip");
+    batch.args(["-n", &id.namespace("switch"), "-batch", "-"]);
+    let output = run_with_input(&mut batch, lines.as_bytes(), COMMAND_LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cutting {machines:?} off: {}", said.trim());
+    Ok(())
+}
+
+/// A machine boots, as far as the network goes: with nothing of the connections and addresses that it had. A killed process's
+/// connections would else go on for a while, and say to the others what it had not got rid of while the cable was out.
+pub fn reboot(id: &LabId, machine: &str) -> Result<()> {
+    // Both ends of the cable go. The former namespace may live as long as its connections do, connected to nothing.
+    ip(&format!("-n {} link del {}", id.namespace("switch"), port(machine)))?;
+    ip(&format!("netns del {}", id.namespace(machine)))?;
+    plug_in(id, machine)
 }
 
 /// The switch drops all frames between the two, in both directions, broadcasts included; all others pass.

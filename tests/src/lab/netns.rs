@@ -37,6 +37,11 @@ impl Netns {
         self.path().exists()
     }
 
+    /// Tells it from a later one of this name; none if there is none now.
+    pub fn inode(&self) -> Option<u64> {
+        fs::metadata(self.path()).ok().map(|found| found.ino())
+    }
+
     fn open(&self) -> Result<File> {
         File::open(self.path()).with_context(|| format!("opening network namespace {}; is the lab up?", self.name))
     }

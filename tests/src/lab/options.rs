@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::disk::FileSystem;
+
 /// A lab as tests want it; `LabOptions::default()` is a good one.
 #[derive(Debug, Clone)]
 pub struct LabOptions {
@@ -20,6 +22,8 @@ pub struct LabOptions {
     pub settings: toml::Table,
     /// For the daemons.
     pub environment: Vec<(String, String)>,
+    /// A disk of its own for each node, whose power can be cut, with this file system; see `with_disks`.
+    pub disks: Option<[FileSystem; 3]>,
     /// Folder of `holdfast` and `vip-agent`. None: where this program itself lies.
     pub binaries: Option<PathBuf>,
     /// How long `up` waits for an active node.
@@ -35,6 +39,7 @@ impl Default for LabOptions {
             units: String::new(),
             settings: toml::Table::new(),
             environment: Vec::new(),
+            disks: None,
             binaries: None,
             wait: Duration::from_secs(30),
         }
@@ -52,6 +57,12 @@ impl LabOptions {
         }
         merge(&mut self.settings, &nested);
         self
+    }
+
+    /// The nodes' stores lie on disks of their own (see `disk`).
+    pub fn with_disks(mut self, kinds: [FileSystem; 3]) -> Self {
+        self.disks = Some(kinds);
+        self.set("store.path", "{dir}/disk/store")
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
