@@ -26,6 +26,7 @@ use holdfast_proto::repair::repair_server::RepairServer;
 use holdfast_replicator::copy::Receiver;
 use holdfast_replicator::{Options, Replica, clock};
 use holdfast_storage::RealStore;
+use holdfast_replicator::net::PROTOCOL;
 use repair::{Healer, RepairService};
 use shared::Shared;
 use std::io::IsTerminal as _;
@@ -45,6 +46,11 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 pub fn run(config: Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
+    run_as(config, PROTOCOL)
+}
+
+/// As a node whose software is of another release: for tests, with the version of the stream that it says to speak.
+pub fn run_as(config: Config, protocol: u32) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -63,7 +69,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         std::process::abort();
     }));
     mounts::check_path(&config.mount.path)?;
-    let options = options(&config);
+    let options = options(&config, protocol);
     let config = Arc::new(config);
     // Whether the store's checksums surely fit its files.
     let mut copy = Receiver::is_needed(&options)?.then_some(false);
@@ -203,11 +209,12 @@ fn stop(replica: Replica) -> anyhow::Result<()> {
     outcome.context("syncing the store at the end")
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config, protocol: u32) -> Options {
     let timers = &config.timers;
     Options {
         store: config.store.path.clone(),
         log_bytes: config.store.log_bytes,
+        protocol,
         cluster_id: config.cluster.id.clone(),
         node: config.cluster.nodes[config.this].name.clone(),
         nodes: (1..)

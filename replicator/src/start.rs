@@ -46,6 +46,8 @@ use tokio::sync::{mpsc, watch};
 /// One node's settings, already checked.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// `net::PROTOCOL`, but for tests of other versions.
+    pub protocol: u32,
     pub store: PathBuf,
     pub log_bytes: u64,
     pub cluster_id: String,
@@ -180,6 +182,7 @@ impl Replica {
         }
         let store_id = holdfast_storage::identity::hex(&opened.identity.store);
         let local = Arc::new(Local {
+            protocol: options.protocol,
             cluster_id: options.cluster_id.clone(),
             node: options.node.clone(),
             id,

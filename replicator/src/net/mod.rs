@@ -10,6 +10,7 @@ pub mod tls;
 
 pub(crate) use incoming::listen;
 pub(crate) use outgoing::Outgoing;
+pub use greeting::{Speaker, agreed};
 
 use crate::wire::PeerMessage;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,8 @@ use std::sync::atomic::AtomicU64;
 pub struct Local {
     pub cluster_id: String,
     pub node: String,
+    /// `PROTOCOL`, but for tests of other versions.
+    pub protocol: u32,
     pub id: u64,
     /// Of this store's formatting, as hexadecimal digits.
     pub store_id: String,
@@ -65,5 +68,6 @@ pub(crate) enum NetEvent {
 
 pub(crate) type ToLoop = tokio::sync::mpsc::Sender<NetEvent>;
 
-/// Version of the frames.
-pub(crate) const PROTOCOL: u32 = 2;
+/// Version of the frames that this software speaks. With a peer of the version before or after, one release apart, it speaks
+/// the lower of both; docs/adr/0016-versions.md says what a new one may change.
+pub const PROTOCOL: u32 = 2;

@@ -19,6 +19,7 @@ use holdfast_proto::copy::{BeginRequest, Begun, BlocksRequest, EndRequest, KeysR
 use holdfast_replicator::Options;
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use holdfast_replicator::copy::Receiver;
+use holdfast_replicator::net::PROTOCOL;
 use holdfast_storage::copy::{self, Blocks, Joint, Piece, Wanted, is_copied};
 use holdfast_storage::error::StoreError;
 use holdfast_storage::types::{Ino, LogIndex, Term};
@@ -107,6 +108,8 @@ async fn begin(client: &mut Client, config: &Config, begun: bool) -> Result<Begu
     let request = BeginRequest {
         node: config.cluster.nodes[config.this].name.clone(),
         begun,
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").into(),
     };
     within(client.begin(request)).await
 }
