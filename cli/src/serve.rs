@@ -5,6 +5,8 @@ mod check;
 mod classes;
 mod control;
 mod copy;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod listen;
 mod mounts;
 mod notices;
@@ -24,9 +26,9 @@ use holdfast_proto::control::control_server::ControlServer;
 use holdfast_proto::copy::copy_server::CopyServer;
 use holdfast_proto::repair::repair_server::RepairServer;
 use holdfast_replicator::copy::Receiver;
+use holdfast_replicator::net::PROTOCOL;
 use holdfast_replicator::{Options, Replica, clock};
 use holdfast_storage::RealStore;
-use holdfast_replicator::net::PROTOCOL;
 use repair::{Healer, RepairService};
 use shared::Shared;
 use std::io::IsTerminal as _;
@@ -44,13 +46,13 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
-    tracing_subscriber::fmt()
     run_as(config, PROTOCOL)
 }
 
 /// As a node whose software is of another release: for tests, with the version of the stream that it says to speak.
 pub fn run_as(config: Config, protocol: u32) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
+    tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -212,9 +214,9 @@ fn stop(replica: Replica) -> anyhow::Result<()> {
 fn options(config: &Config, protocol: u32) -> Options {
     let timers = &config.timers;
     Options {
+        protocol,
         store: config.store.path.clone(),
         log_bytes: config.store.log_bytes,
-        protocol,
         cluster_id: config.cluster.id.clone(),
         node: config.cluster.nodes[config.this].name.clone(),
         nodes: (1..)

@@ -29,6 +29,11 @@ impl Document {
         Ok(Self { file, text })
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of(file: PathBuf, text: String) -> Self {
+        Self { file, text }
+    }
+
     /// The folder that relative paths start at.
     pub(crate) fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("/"))

@@ -9,6 +9,9 @@ mod classes;
 pub mod defaults;
 mod document;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod network;
 mod paths;
 mod raw;

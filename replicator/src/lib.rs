@@ -11,6 +11,9 @@ pub mod core;
 pub mod disk_health;
 pub mod error;
 pub mod forgetful;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 pub mod gather;
 mod handle;

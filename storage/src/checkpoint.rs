@@ -106,6 +106,13 @@ pub(crate) fn sealed(bytes: &[u8]) -> [u8; LEN] {
     slot
 }
 
+/// The next number would be one that nobody gives out.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_at_an_end<D: Disk>(disk: &D) -> bool {
+    let newest = newest(disk).expect("the disk reads");
+    newest.is_some_and(|(_, slot)| slot.sequence.max(slot.index.0) + 1 >= NUMBER_MAX)
+}
+
 #[cfg(any(test, fuzzing))]
 pub(crate) fn encoded(sequence: u64, index: LogIndex) -> [u8; LEN] {
     Slot { sequence, index }.encode()

@@ -3,14 +3,16 @@
 //! those that it accepted.
 
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod greeting;
 mod incoming;
 mod outgoing;
 pub mod tls;
 
+pub use greeting::{Speaker, agreed};
 pub(crate) use incoming::listen;
 pub(crate) use outgoing::Outgoing;
-pub use greeting::{Speaker, agreed};
 
 use crate::wire::PeerMessage;
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +22,10 @@ use std::sync::atomic::AtomicU64;
 /// What both sides of a connection must agree about.
 #[derive(Clone, Debug)]
 pub struct Local {
-    pub cluster_id: String,
-    pub node: String,
     /// `PROTOCOL`, but for tests of other versions.
     pub protocol: u32,
+    pub cluster_id: String,
+    pub node: String,
     pub id: u64,
     /// Of this store's formatting, as hexadecimal digits.
     pub store_id: String,

@@ -427,11 +427,11 @@ impl Work<'_> {
 }
 
 /// Blocks that were asked for and haven't come, in the order in which they come.
-struct Missing(VecDeque<(u64, std::ops::Range<u64>)>);
+pub(super) struct Missing(pub(super) VecDeque<(u64, std::ops::Range<u64>)>);
 
 impl Missing {
     /// False: that isn't what comes next.
-    fn take(&mut self, ino: u64, first: u64, count: u64) -> bool {
+    pub(super) fn take(&mut self, ino: u64, first: u64, count: u64) -> bool {
         let Some((of, next)) = self.0.front_mut() else {
             return false;
         };
