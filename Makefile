@@ -1,10 +1,11 @@
-.PHONY: help setup build demo soak crash power torture many bench test check sim mutations
+.PHONY: help setup build demo soak crash power torture many bench test check sim mutations fuzz
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make power with 300 cuts, make many, make sim with 10,000 seeds, and make mutations (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make power with 300 cuts, make many, make sim with 10,000 seeds, make mutations, and make fuzz (root)"
 	@echo "make sim     the whole product simulated in one thread under a virtual clock: a thousand seeds full of faults (SEEDS=n, FROM=n; SEED=n for one)"
 	@echo "make mutations  deliberate bugs, one after the other: does make sim find each (SEEDS=n)"
+	@echo "make fuzz    every decoder of bytes from a disk or a peer against anything, a minute each (SECONDS_EACH=n; TARGET=name for one)"
 	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
 	@echo "make power   nodes lose power under load, one, two or all three at once, 100 times: is all there that was acknowledged (CUTS=n, SEED=n; MUTATION=name of a deliberate bug; root)"
 	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
@@ -32,12 +33,16 @@ soak: setup
 	@scripts/many.sh --files $(or $(FILES),10000000) --open $(or $(OPEN),1000000)
 	@SEEDS=10000 FROM=1 scripts/sim.sh
 	@scripts/mutations.sh
+	@SECONDS_EACH=120 scripts/fuzz.sh
 
 sim: setup
 	@SEEDS=$(or $(SEEDS),1000) FROM=$(or $(FROM),1) SEED=$(SEED) scripts/sim.sh
 
 mutations: setup
 	@SEEDS=$(or $(SEEDS),3000) scripts/mutations.sh
+
+fuzz: setup
+	@SECONDS_EACH=$(or $(SECONDS_EACH),60) TARGET=$(TARGET) scripts/fuzz.sh
 
 crash: setup
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 echo "check: format"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 echo "check: lints"
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
 if command -v cargo-deny >/dev/null; then

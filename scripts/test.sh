@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 # A mount that hangs must not hang the run.
 step_limit=45m
-steps=4
+steps=5
 number=0
 # Steps that failed, for the summary.
 failed=()
@@ -87,5 +87,6 @@ step "build" scripts/build.sh || finish
 step "format and lints" scripts/check.sh
 step "units, properties and simulations; vip-agent in network namespaces" \
     cargo test --release --locked --no-fail-fast --workspace --exclude holdfast-tests
+step "every decoder against anything" env SECONDS_EACH=20 scripts/fuzz.sh
 step "clusters of three nodes" cargo test --release --locked --no-fail-fast -p holdfast-tests -- --test-threads=1
 finish

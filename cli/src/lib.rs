@@ -10,6 +10,9 @@ pub mod clock;
 pub mod command;
 pub mod error;
 pub mod export;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod import;
 pub mod init;
 pub mod local;

@@ -5,6 +5,8 @@ mod check;
 mod classes;
 mod control;
 mod copy;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod listen;
 mod live;
 mod mounts;
@@ -27,6 +29,7 @@ use holdfast_proto::control::places_server::PlacesServer;
 use holdfast_proto::copy::copy_server::CopyServer;
 use holdfast_proto::repair::repair_server::RepairServer;
 use holdfast_replicator::copy::Receiver;
+use holdfast_replicator::net::PROTOCOL;
 use holdfast_replicator::net::reach::Reach;
 use holdfast_replicator::{Options, Replica, clock};
 use holdfast_storage::RealStore;
@@ -50,6 +53,11 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    run_as(config, PROTOCOL)
+}
+
+/// As a node whose software is of another release: for tests, with the version of the stream that it says to speak.
+pub fn run_as(config: Config, protocol: u32) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -71,7 +79,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }));
     mounts::check_path(&config.mount.path)?;
     // Whether the store's checksums surely fit its files.
-    let mut copy = Receiver::is_needed(&options(&config))?.then_some(false);
+    let mut copy = Receiver::is_needed(&options(&config, protocol))?.then_some(false);
     let live = Arc::new(Live::new(config)?);
     // From the first copy on: before, systemd waits for the start.
     let mut between = None;
@@ -83,7 +91,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             .enable_all()
             .build()?;
         let config = Arc::new(live.now().config.clone());
-        let options = options(&config);
+        let options = options(&config, protocol);
         if let Some(sound) = copy.take() {
             drop(between.take());
             let outcome = runtime.block_on(copy::receive(live.clone(), options, sound));
@@ -231,9 +239,10 @@ fn stop(replica: Replica) -> anyhow::Result<()> {
     outcome.context("syncing the store at the end")
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config, protocol: u32) -> Options {
     let timers = &config.timers;
     Options {
+        protocol,
         store: config.store.path.clone(),
         log_bytes: config.store.log_bytes,
         cluster_id: config.cluster.id.clone(),

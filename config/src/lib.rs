@@ -10,6 +10,9 @@ pub mod defaults;
 mod document;
 pub mod edit;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod network;
 mod paths;
 mod raw;

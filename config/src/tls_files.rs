@@ -78,7 +78,10 @@ pub fn first_end(tls: &Tls) -> Option<End> {
 }
 
 fn ends(file: &Path) -> Vec<End> {
-    let bytes = fs::read(file).unwrap_or_default();
+    ends_of(file, &fs::read(file).unwrap_or_default())
+}
+
+pub(crate) fn ends_of(file: &Path, bytes: &[u8]) -> Vec<End> {
     let end = |der: CertificateDer<'_>| {
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
         let not_after = certificate.validity().not_after;
@@ -88,7 +91,7 @@ fn ends(file: &Path) -> Vec<End> {
             day: day(not_after),
         })
     };
-    CertificateDer::pem_slice_iter(&bytes)
+    CertificateDer::pem_slice_iter(bytes)
         .filter_map(|der| end(der.ok()?))
         .collect()
 }

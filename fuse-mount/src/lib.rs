@@ -11,6 +11,9 @@ mod directory;
 mod doubt;
 mod errno;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kernel;
 mod listings;
 mod mount;

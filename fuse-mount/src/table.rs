@@ -22,7 +22,7 @@ pub(crate) fn on(path: &Path) -> Result<Option<Entry>, MountError> {
 }
 
 /// `36 35 98:0 /root /point options [tags...] - type source options`
-fn parse(line: &str) -> Option<Entry> {
+pub(crate) fn parse(line: &str) -> Option<Entry> {
     let (place, what) = line.split_once(" - ")?;
     let mut place = place.split(' ');
     let minor = place.nth(2)?.split_once(':')?.1.parse().ok()?;

@@ -12,6 +12,9 @@ pub mod disk_health;
 pub mod dropped;
 pub mod error;
 pub mod forgetful;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 pub mod gather;
 mod handle;

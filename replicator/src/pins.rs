@@ -12,7 +12,7 @@ pub struct Pins {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
+pub(crate) struct Known {
     store: String,
     /// Log index up to which it was copied; 0: it wasn't.
     joined: u64,
@@ -36,24 +36,32 @@ impl Pins {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text?,
         };
-        let mut known = BTreeMap::new();
-        for line in text.lines() {
-            let parsed = line
-                .split_once(' ')
-                .and_then(|(id, known)| Some((id.parse().ok()?, Known::parse(known)?)));
-            let (id, store) = parsed.ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{}: line {line:?} isn't a number and a store id", file.display()),
-                )
-            })?;
-            known.insert(id, store);
-        }
+        let bad = |line: &str| {
+            let why = format!("{}: line {line:?} isn't a number and a store id", file.display());
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        };
+        let known = Self::parse(&text).map_err(bad)?;
         Ok(Self {
             file,
             known,
             strange: BTreeSet::new(),
         })
+    }
+
+    /// The error is the line that makes no sense.
+    pub(crate) fn parse(text: &str) -> Result<BTreeMap<u64, Known>, &str> {
+        let parse = |line| {
+            let (id, known) = str::split_once(line, ' ')?;
+            Some((id.parse().ok()?, Known::parse(known)?))
+        };
+        text.lines().map(|line| parse(line).ok_or(line)).collect()
+    }
+
+    pub(crate) fn text(known: &BTreeMap<u64, Known>) -> String {
+        known
+            .iter()
+            .map(|(id, known)| format!("{id} {} {}\n", known.store, known.joined))
+            .collect()
     }
 
     /// Remembers a peer's store at first sight, and one that was copied later than the one known.
@@ -88,11 +96,7 @@ impl Pins {
     }
 
     fn save(&self) -> io::Result<()> {
-        let text: String = self
-            .known
-            .iter()
-            .map(|(id, known)| format!("{id} {} {}\n", known.store, known.joined))
-            .collect();
+        let text = Self::text(&self.known);
         if std::fs::read_to_string(&self.file).is_ok_and(|old| old == text) {
             return Ok(());
         }

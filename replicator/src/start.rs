@@ -48,6 +48,8 @@ use tokio::sync::{mpsc, watch};
 /// One node's settings, already checked.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// `net::PROTOCOL`, but for tests of other versions.
+    pub protocol: u32,
     pub store: PathBuf,
     pub log_bytes: u64,
     pub cluster_id: String,
@@ -190,6 +192,7 @@ impl Replica {
         let places = places.map(|(peer, _, place)| (*peer, *place)).collect();
         let (reach, reachable) = watch::channel(Arc::new(Reach { places, tls }));
         let local = Arc::new(Local {
+            protocol: options.protocol,
             cluster_id: options.cluster_id.clone(),
             node: options.node.clone(),
             id,

@@ -8,6 +8,9 @@ mod publish;
 mod role;
 mod switch;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use check::told;
+
 use crate::api::{Failure, Request};
 use crate::clock::{boottime_ms, wall};
 use crate::core::{Core, Output};

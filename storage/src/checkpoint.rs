@@ -7,7 +7,7 @@ use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
 use crate::meta::Meta;
 use crate::store::Store;
-use crate::types::LogIndex;
+use crate::types::{LogIndex, NUMBER_MAX};
 use std::io::ErrorKind;
 
 const SLOTS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
@@ -36,10 +36,8 @@ impl Slot {
             return None;
         }
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        Some(Self {
-            sequence: number(8),
-            index: LogIndex(number(16)),
-        })
+        let (sequence, index) = (number(8), LogIndex(number(16)));
+        (sequence.max(index.0) < NUMBER_MAX).then_some(Self { sequence, index })
     }
 }
 
@@ -94,6 +92,30 @@ pub(crate) fn publish<D: Disk>(disk: &D, index: LogIndex) -> Result<(), StoreErr
     file.sync_data().map_err(StoreError::disk("syncing", path))?;
     disk.sync_dir("")
         .map_err(StoreError::disk("syncing", "the store's folder"))
+}
+
+/// A slot's bytes with a checksum that holds, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(bytes: &[u8]) -> [u8; LEN] {
+    let mut slot = [0; LEN];
+    let len = bytes.len().min(24);
+    slot[..len].copy_from_slice(&bytes[..len]);
+    slot[..8].copy_from_slice(MAGIC);
+    let sum = blake3::hash(&slot[..32]);
+    slot[32..].copy_from_slice(sum.as_bytes());
+    slot
+}
+
+/// The next number would be one that nobody gives out.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_at_an_end<D: Disk>(disk: &D) -> bool {
+    let newest = newest(disk).expect("the disk reads");
+    newest.is_some_and(|(_, slot)| slot.sequence.max(slot.index.0) + 1 >= NUMBER_MAX)
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) fn encoded(sequence: u64, index: LogIndex) -> [u8; LEN] {
+    Slot { sequence, index }.encode()
 }
 
 /// Makes everything applied so far stable and publishes its index. Runs beside the apply thread; what is

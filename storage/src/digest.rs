@@ -73,7 +73,7 @@ pub(crate) fn forget() -> Change {
     Change::Delete(Bytes::from_static(KEY))
 }
 
-fn decode(value: &[u8]) -> Option<(Digest, LogIndex)> {
+pub(crate) fn decode(value: &[u8]) -> Option<(Digest, LogIndex)> {
     let (digest, applied) = value.split_at_checked(16)?;
     let digest = Digest(u128::from_le_bytes(digest.try_into().ok()?));
     Some((digest, LogIndex(u64::from_le_bytes(applied.try_into().ok()?))))

@@ -3,7 +3,7 @@
 //! Followers decide nothing. The layout of an entry's data (docs/formats.md, *Log entry*), little-endian:
 //! version u8, planning term u64, then effects, each a tag u8 and its fields.
 
-use crate::types::{Ino, LogIndex, Term};
+use crate::types::{Ino, LogIndex, MAX_FILE, Term};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,20 +191,21 @@ impl Effect {
                 value: from.bytes()?,
             },
             2 => Self::Delete { key: from.bytes()? },
-            3 => Self::Write {
-                ino: Ino(from.u64()?),
-                offset: from.u64()?,
-                data: from.bytes()?,
-            },
-            4 => Self::Truncate {
-                ino: Ino(from.u64()?),
-                size: from.u64()?,
-            },
-            5 => Self::Zero {
-                ino: Ino(from.u64()?),
-                offset: from.u64()?,
-                len: from.u64()?,
-            },
+            3 => {
+                let (ino, offset, data) = (Ino(from.u64()?), from.u64()?, from.bytes()?);
+                within_a_file(offset, data.len() as u64)?;
+                Self::Write { ino, offset, data }
+            }
+            4 => {
+                let (ino, size) = (Ino(from.u64()?), from.u64()?);
+                within_a_file(size, 0)?;
+                Self::Truncate { ino, size }
+            }
+            5 => {
+                let (ino, offset, len) = (Ino(from.u64()?), from.u64()?, from.u64()?);
+                within_a_file(offset, len)?;
+                Self::Zero { ino, offset, len }
+            }
             6 => Self::Purge { ino: Ino(from.u64()?) },
             CHECK => {
                 let id = from.u64()?;
@@ -228,6 +229,14 @@ impl Effect {
                 ));
             }
         })
+    }
+}
+
+/// Apply relies on it: rounded to blocks, nothing overflows.
+fn within_a_file(offset: u64, len: u64) -> Result<(), String> {
+    match offset.checked_add(len) {
+        Some(end) if end <= MAX_FILE => Ok(()),
+        _ => Err(format!("{len} bytes at {offset}, where no file reaches")),
     }
 }
 

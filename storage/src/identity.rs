@@ -10,6 +10,9 @@ const FILE: &str = "identity";
 const NEW: &str = "identity.new";
 /// Version of everything in the store's folder.
 pub const FORMAT: u32 = 2;
+/// The oldest one that can be opened, and becomes the above with it: that of the release before (docs/adr/0016-versions.md).
+const OLDEST: u32 = FORMAT - 1;
+const HEAD: &str = "holdfast store, format ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -37,14 +40,27 @@ pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
+fn format_of(text: &str) -> Option<u32> {
+    text.lines().next()?.strip_prefix(HEAD)?.parse().ok()
+}
+
+fn refusal(format: u32) -> String {
+    let then = if format > FORMAT {
+        "start the version of holdfast that wrote it, or a later one"
+    } else {
+        "upgrade one release at a time: start the version of holdfast that wrote it, or the one after that"
+    };
+    format!("the store has format {format}, this software reads formats {OLDEST} and {FORMAT}: {then}")
+}
+
 impl Identity {
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let joined = match self.joined {
             LogIndex::ZERO => String::new(),
             index => format!("joined {index}\n"),
         };
         let body = format!(
-            "holdfast store, format {FORMAT}\ncluster {}\nnode {}\nstore {}\n{joined}",
+            "{HEAD}{FORMAT}\ncluster {}\nnode {}\nstore {}\n{joined}",
             self.cluster,
             self.node,
             hex(&self.store)
@@ -53,20 +69,12 @@ impl Identity {
         format!("{body}blake3 {sum}\n")
     }
 
-    fn decode(text: &str) -> Result<Self, String> {
+    pub(crate) fn decode(text: &str) -> Result<Self, String> {
         let (body, sum) = text.rsplit_once("blake3 ").ok_or("it isn't complete")?;
-        let version = body
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix("holdfast store, format "));
-        match version.and_then(|version| version.parse::<u32>().ok()) {
+        match format_of(body) {
             None => return Err("it isn't the identity of a Holdfast store".into()),
-            Some(FORMAT) => {}
-            Some(other) => {
-                return Err(format!(
-                    "the store has format {other}, this software reads format {FORMAT}: start the version of holdfast that wrote it"
-                ));
-            }
+            Some(OLDEST..=FORMAT) => {}
+            Some(other) => return Err(refusal(other)),
         }
         if blake3::hash(body.as_bytes()).to_hex().as_str() != sum.trim_end() {
             return Err(
@@ -96,6 +104,24 @@ impl Identity {
 
     /// `None`: the folder has never been formatted.
     pub fn read<D: Disk>(disk: &D) -> Result<Option<Self>, StoreError> {
+        let Some(text) = Self::text(disk)? else { return Ok(None) };
+        let refused = |why| StoreError::Identity { path: FILE.into(), why };
+        Self::decode(&text).map(Some).map_err(refused)
+    }
+
+    /// A store of the format before is one of this format from here on: what is written to it next the release before can't read.
+    pub(crate) fn upgrade<D: Disk>(&self, disk: &D) -> Result<(), StoreError> {
+        let found = Self::text(disk)?.and_then(|text| format_of(&text));
+        match found {
+            Some(older) if older < FORMAT => {
+                tracing::info!(from = older, to = FORMAT, "the store's format is raised");
+                self.write(disk)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn text<D: Disk>(disk: &D) -> Result<Option<String>, StoreError> {
         let file = match disk.open(FILE, OpenHow::default()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file.map_err(StoreError::disk("opening", FILE))?,
@@ -103,9 +129,9 @@ impl Identity {
         let mut text = vec![0; 4096];
         let len = file.read_at(&mut text, 0).map_err(StoreError::disk("reading", FILE))?;
         let refused = |why| StoreError::Identity { path: FILE.into(), why };
-        let text =
-            std::str::from_utf8(&text[..len]).map_err(|_| refused("it isn't text: the file is damaged".into()))?;
-        Self::decode(text).map(Some).map_err(refused)
+        text.truncate(len);
+        let text = String::from_utf8(text).map_err(|_| refused("it isn't text: the file is damaged".into()))?;
+        Ok(Some(text))
     }
 
     /// The last step of formatting: by rename, so that a crash leaves a folder that counts as never formatted.

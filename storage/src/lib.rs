@@ -12,6 +12,9 @@ pub mod digest;
 pub mod disk;
 pub mod effects;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod key;
 pub mod log;

@@ -56,6 +56,7 @@ pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Op
     disk.sync_all()
         .map_err(StoreError::disk("syncing", "the store's file system"))?;
     let opened = open_to_read(disk, meta, identity)?;
+    opened.identity.upgrade(opened.store.data.disk())?;
     // So that a crash from here on is no clean stop.
     unmark_clean(opened.store.data.disk())?;
     Ok(opened)
@@ -128,7 +129,7 @@ pub fn mark_clean<D: Disk>(disk: &D, last: LogIndex) -> Result<(), StoreError> {
 }
 
 /// The end of the log at the clean stop, if there was one.
-fn read_clean<D: Disk>(disk: &D) -> Result<Option<LogIndex>, StoreError> {
+pub(crate) fn read_clean<D: Disk>(disk: &D) -> Result<Option<LogIndex>, StoreError> {
     let file = match disk.open(CLEAN, OpenHow::default()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(StoreError::disk("opening", CLEAN))?,

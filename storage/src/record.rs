@@ -66,11 +66,14 @@ fn get_time(from: &mut Bytes) -> Time {
 
 impl Inode {
     const FIXED: usize = 1 + 4 * 5 + 8 * 4 + 12 * 4 + 2;
+    const VERSION: u8 = 2;
+    /// Version 1, of stores of format 1, had neither a class nor flags.
+    const FIXED_1: usize = Self::FIXED - 2;
 
     pub fn encode(&self) -> Bytes {
         let seal = self.seal.as_ref().map_or(&[][..], |seal| seal);
         let mut out = BytesMut::with_capacity(Self::FIXED + seal.len() + self.target.len());
-        out.put_u8(2);
+        out.put_u8(Self::VERSION);
         for value in [self.mode, self.uid, self.gid, self.nlink, self.rdev] {
             out.put_u32_le(value);
         }
@@ -89,14 +92,26 @@ impl Inode {
 
     pub fn decode(value: &Bytes) -> Result<Self, BadRecord> {
         let mut from = value.clone();
-        if from.len() < Self::FIXED || from.get_u8() != 2 {
+        let version = from.first().copied().unwrap_or(0);
+        let fixed = match version {
+            1 => Self::FIXED_1,
+            Self::VERSION => Self::FIXED,
+            _ => return Err(bad("inode", value)),
+        };
+        if from.len() < fixed {
             return Err(bad("inode", value));
         }
+        from.advance(1);
         let [mode, uid, gid, nlink, rdev] = std::array::from_fn(|_| from.get_u32_le());
         let [size, parent, entries, next_cookie] = std::array::from_fn(|_| from.get_u64_le());
         let [atime, mtime, ctime, btime] = std::array::from_fn(|_| get_time(&mut from));
-        let class = Class::numbered(from.get_u8()).ok_or_else(|| bad("inode", value))?;
-        let flags = from.get_u8();
+        let (class, flags) = match version {
+            1 => (Class::Default, 0),
+            _ => {
+                let class = Class::numbered(from.get_u8());
+                (class.ok_or_else(|| bad("inode", value))?, from.get_u8())
+            }
+        };
         let seal = if flags & SEALED == 0 {
             None
         } else if from.len() < 32 {

@@ -73,15 +73,15 @@ pub fn last_change<D: Disk>(log: &LogReader<D>, last: LogIndex) -> Option<Time> 
 /// What is still to be done when all is applied: the log begins anew behind that, for a node that took its entries from
 /// before the recovery one by one would be of the old history on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rest {
-    last: LogIndex,
-    last_term: Term,
-    state: HardState,
-    store: [u8; 16],
+pub(crate) struct Rest {
+    pub(crate) last: LogIndex,
+    pub(crate) last_term: Term,
+    pub(crate) state: HardState,
+    pub(crate) store: [u8; 16],
 }
 
 impl Rest {
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let Self {
             last,
             last_term,
@@ -91,7 +91,7 @@ impl Rest {
         format!("{last} {last_term} {} {} {}\n", state.term, state.vote, hex(store))
     }
 
-    fn decode(text: &str) -> Option<Self> {
+    pub(crate) fn decode(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
         let mut number = || words.next()?.parse().ok();
         let (last, last_term) = (LogIndex(number()?), Term(number()?));

@@ -64,6 +64,9 @@ impl Time {
     }
 }
 
+/// No index, term or count that was ever given out comes near it. Bytes that say more are damaged; below it nothing overflows.
+pub const NUMBER_MAX: u64 = 1 << 62;
+
 /// Checksums and file offsets are kept in blocks of this size.
 pub const BLOCK: u64 = 4096;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_storage::effects::{CheckPart, Effect, Entry};
-use holdfast_storage::types::{Ino, LogIndex, Term};
+use holdfast_storage::types::{Ino, LogIndex, MAX_FILE, Term};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -16,6 +16,11 @@ fn ino() -> impl Strategy<Value = Ino> {
     any::<u64>().prop_map(Ino)
 }
 
+/// With what `bytes` adds, within the largest file.
+fn place() -> impl Strategy<Value = u64> {
+    0..=MAX_FILE - 50
+}
+
 fn effect() -> impl Strategy<Value = Effect> {
     let part = prop_oneof![
         (bytes(), any::<u32>()).prop_map(|(from, limit)| CheckPart::Meta { from, limit }),
@@ -24,9 +29,13 @@ fn effect() -> impl Strategy<Value = Effect> {
     prop_oneof![
         (bytes(), bytes()).prop_map(|(key, value)| Effect::Put { key, value }),
         bytes().prop_map(|key| Effect::Delete { key }),
-        (ino(), any::<u64>(), bytes()).prop_map(|(ino, offset, data)| Effect::Write { ino, offset, data }),
-        (ino(), any::<u64>()).prop_map(|(ino, size)| Effect::Truncate { ino, size }),
-        (ino(), any::<u64>(), any::<u64>()).prop_map(|(ino, offset, len)| Effect::Zero { ino, offset, len }),
+        (ino(), place(), bytes()).prop_map(|(ino, offset, data)| Effect::Write { ino, offset, data }),
+        (ino(), place()).prop_map(|(ino, size)| Effect::Truncate { ino, size }),
+        (ino(), place(), any::<u64>()).prop_map(|(ino, offset, len)| Effect::Zero {
+            ino,
+            offset,
+            len: len % (MAX_FILE - offset + 1),
+        }),
         ino().prop_map(|ino| Effect::Purge { ino }),
         (any::<u64>(), part).prop_map(|(id, part)| Effect::Check { id, part }),
     ]
@@ -139,4 +148,31 @@ fn an_unknown_version_or_effect_says_so() {
     assert_eq!(error.to_string(), "log entry 7: has version 9, this software reads 1");
     let error = Entry::decode(INDEX, &Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 99])).expect_err("effect 99");
     assert!(error.to_string().contains("unknown kind 99"), "{error}");
+}
+
+/// Apply rounds to blocks without looking for an overflow.
+#[test]
+fn what_reaches_beyond_the_largest_file_is_refused() {
+    let data = Bytes::from_static(b"12");
+    let (ino, offset) = (Ino(2), MAX_FILE - 1);
+    for effect in [
+        Effect::Write { ino, offset, data },
+        Effect::Truncate {
+            ino,
+            size: MAX_FILE + 1,
+        },
+        Effect::Zero { ino, offset, len: 2 },
+        Effect::Zero {
+            ino,
+            offset: 1,
+            len: u64::MAX,
+        },
+    ] {
+        let entry = Entry {
+            term: Term(1),
+            effects: vec![effect],
+        };
+        let why = Entry::decode(INDEX, &entry.encode()).unwrap_err().to_string();
+        assert!(why.contains("where no file reaches"), "{why}");
+    }
 }

@@ -17,6 +17,9 @@ mod clock;
 pub mod core;
 mod error;
 mod follow;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod link;
 pub mod netlink;

@@ -83,7 +83,7 @@ fn question(address: IpAddr, own: Mac) -> Vec<u8> {
 }
 
 /// The machine that says with this frame that it has the address.
-fn claimant(address: IpAddr, frame: &[u8]) -> Option<Mac> {
+pub(crate) fn claimant(address: IpAddr, frame: &[u8]) -> Option<Mac> {
     let kind = u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?);
     let sender: Mac = frame.get(6..12)?.try_into().ok()?;
     match address {

@@ -5,7 +5,7 @@ mod change;
 mod join;
 mod pem;
 mod replace;
-mod token;
+pub(crate) mod token;
 
 use clap::Subcommand;
 pub use join::Join;

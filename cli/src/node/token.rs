@@ -11,7 +11,7 @@ const HEAD: &str = "holdfast-join-1.";
 const SUM: usize = 8;
 const AGAIN: &str = "copy it as a whole, on one line, or make a new one with `holdfast node replace`";
 
-pub(super) fn encode(token: &JoinToken) -> String {
+pub(crate) fn encode(token: &JoinToken) -> String {
     let bytes = token.encode_to_vec();
     let mut all = blake3::hash(&bytes).as_bytes()[..SUM].to_vec();
     all.extend(bytes);
@@ -19,7 +19,7 @@ pub(super) fn encode(token: &JoinToken) -> String {
 }
 
 /// Line breaks that a terminal or a mail put in are left out.
-pub(super) fn decode(text: &str) -> anyhow::Result<JoinToken> {
+pub(crate) fn decode(text: &str) -> anyhow::Result<JoinToken> {
     let text: String = text.split_whitespace().collect();
     let Some(body) = text.strip_prefix(HEAD) else {
         bail!("this is no join token: one begins with {HEAD}; {AGAIN}");

@@ -36,8 +36,10 @@ impl<O: OldEntries> Core<O> {
         }
         let mut before = (message.log_term, message.index);
         message.entries.iter().all(|entry| {
-            let follows =
-                entry.term >= before.0 && entry.term <= message.term && Some(entry.index) == before.1.checked_add(1);
+            // No entry has term 0; raft-rs would take one behind the end of the log for one that it has.
+            let follows = entry.term >= before.0.max(1)
+                && entry.term <= message.term
+                && Some(entry.index) == before.1.checked_add(1);
             before = (entry.term, entry.index);
             // What was compacted away can't be compared; raft-rs doesn't take it for a conflict either.
             let agrees =

@@ -54,19 +54,36 @@ impl Batch {
     }
 }
 
+/// Memory for a frame is taken in such steps, doubled, as its bytes come: a length alone gets nobody more. A frame of the usual
+/// entries fits into the first.
+const STEP: usize = (1 << 20) + (128 << 10);
+
 /// The next frame; an end of the stream between frames is `UnexpectedEof` like any other.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Frame, Bytes)> {
+    read_within(stream, MAX_HEADER, MAX_PAYLOAD).await
+}
+
+/// As `read`, for frames that are known to be small.
+pub(super) async fn read_within(
+    stream: &mut (impl AsyncRead + Unpin),
+    header_max: usize,
+    payload_max: usize,
+) -> io::Result<(Frame, Bytes)> {
     let (header, payload) = (
         stream.read_u32_le().await? as usize,
         stream.read_u32_le().await? as usize,
     );
-    if header > MAX_HEADER || payload > MAX_PAYLOAD {
+    if header > header_max || payload > payload_max {
         return Err(invalid(format!(
             "a frame of {header} + {payload} bytes: the other side doesn't speak Holdfast's stream"
         )));
     }
-    let mut bytes = BytesMut::zeroed(header + payload);
-    stream.read_exact(&mut bytes).await?;
+    let mut bytes = BytesMut::new();
+    while bytes.len() < header + payload {
+        let have = bytes.len();
+        bytes.resize((header + payload).min((2 * have).max(STEP)), 0);
+        stream.read_exact(&mut bytes[have..]).await?;
+    }
     let mut bytes = bytes.freeze();
     let frame = Frame::decode(bytes.split_to(header)).map_err(invalid)?;
     Ok((frame, bytes))

@@ -1,7 +1,7 @@
 //! The first frames of a connection: who is there, and whether it belongs here.
 
+use super::Local;
 use super::frames::{self, Batch, invalid};
-use super::{Local, PROTOCOL};
 use holdfast_proto::stream::{Frame, Hello, Refused, frame::Body};
 use std::io;
 use std::net::IpAddr;
@@ -9,12 +9,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// Bytes of a greeting's header; it has no payload.
+const HELLO_MAX: usize = 16 << 10;
 /// A greeting that takes longer is given up.
 pub(super) const LONGEST: Duration = Duration::from_secs(2);
 
 fn hello(local: &Local) -> Frame {
     let hello = Hello {
-        protocol: PROTOCOL,
+        protocol: local.protocol,
         cluster_id: local.cluster_id.clone(),
         node: local.node.clone(),
         id: local.id,
@@ -29,15 +31,57 @@ fn hello(local: &Local) -> Frame {
     }
 }
 
+/// A node, the version of the stream that it speaks, and that of its software, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Speaker<'a> {
+    pub node: &'a str,
+    pub protocol: u32,
+    pub version: &'a str,
+}
+
+/// The version that both speak: the lower of two that are at most one release apart.
+pub fn agreed(own: Speaker<'_>, theirs: Speaker<'_>) -> Result<u32, String> {
+    let (lower, higher) = if own.protocol < theirs.protocol {
+        (own, theirs)
+    } else {
+        (theirs, own)
+    };
+    if higher.protocol - lower.protocol <= 1 {
+        return Ok(lower.protocol);
+    }
+    let says = |who: Speaker<'_>| {
+        format!(
+            "{} speaks version {} of the stream (holdfast {})",
+            who.node, who.protocol, who.version
+        )
+    };
+    Err(format!(
+        "{}, {}, and nodes more than one version apart don't understand each other: upgrade {} to a release that speaks version {}, then to the next",
+        says(theirs),
+        says(own),
+        lower.node,
+        lower.protocol + 1
+    ))
+}
+
+fn both<'a>(local: &'a Local, hello: &'a Hello) -> Result<u32, String> {
+    let own = Speaker {
+        node: &local.node,
+        protocol: local.protocol,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let theirs = Speaker {
+        node: &hello.node,
+        protocol: hello.protocol,
+        version: &hello.version,
+    };
+    agreed(own, theirs)
+}
+
 /// Why a greeting from this node isn't acceptable; `certified` is the name in its certificate.
 fn fault(local: &Local, hello: &Hello, certified: Option<&str>) -> Option<String> {
-    if hello.protocol != PROTOCOL {
-        return Some(format!(
-            "it speaks version {} of the stream, this node version {PROTOCOL} (holdfast {} there, {} here): bring both to the same release",
-            hello.protocol,
-            hello.version,
-            env!("CARGO_PKG_VERSION")
-        ));
+    if let Err(why) = both(local, hello) {
+        return Some(why);
     }
     if hello.cluster_id != local.cluster_id {
         return Some(format!(
@@ -77,7 +121,7 @@ fn fault(local: &Local, hello: &Hello, certified: Option<&str>) -> Option<String
 }
 
 async fn hello_of(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Hello> {
-    match frames::read(stream).await?.0.body {
+    match frames::read_within(stream, HELLO_MAX, 0).await?.0.body {
         Some(Body::Hello(hello)) => Ok(hello),
         Some(Body::Refused(refused)) => Err(invalid(format!("the other side refuses: {}", refused.why))),
         _ => Err(invalid("the other side doesn't begin with a greeting")),
@@ -129,8 +173,58 @@ pub(super) async fn open(
 ) -> io::Result<Hello> {
     send(stream, &hello(local)).await?;
     let theirs = hello_of(stream).await?;
-    match fault(local, &theirs, Some(expected)) {
-        Some(why) => Err(invalid(why)),
-        None => Ok(theirs),
+    if let Some(why) = fault(local, &theirs, Some(expected)) {
+        return Err(invalid(why));
+    }
+    if let Ok(speaks) = both(local, &theirs)
+        && theirs.protocol != local.protocol
+    {
+        let (peer, version) = (&theirs.node, &theirs.version);
+        tracing::info!(
+            peer,
+            version,
+            speaks,
+            "connected to a node of another release; both speak the older one's version of the stream"
+        );
+    }
+    Ok(theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn between(own: u32, theirs: u32) -> Result<u32, String> {
+        let speaker = |node, protocol, version| Speaker {
+            node,
+            protocol,
+            version,
+        };
+        agreed(speaker("n1", own, "1.0.0"), speaker("n2", theirs, "9.9.9"))
+    }
+
+    #[test]
+    fn the_lower_of_two_neighbouring_versions_is_spoken() {
+        let pairs = [(5, 5), (5, 4), (5, 6)];
+        assert_eq!(pairs.map(|(own, theirs)| between(own, theirs)), [Ok(5), Ok(4), Ok(5)]);
+    }
+
+    #[test]
+    fn others_are_refused_with_both_versions_and_a_way() {
+        for (own, theirs, way) in [
+            (5, 7, "upgrade n1 to a release that speaks version 6"),
+            (5, 3, "upgrade n2 to a release that speaks version 4"),
+            (5, 0, "upgrade n2 to a release that speaks version 1"),
+            (5, u32::MAX, "upgrade n1 to a release that speaks version 6"),
+        ] {
+            let why = between(own, theirs).unwrap_err();
+            for part in [
+                format!("n2 speaks version {theirs} of the stream (holdfast 9.9.9)"),
+                format!("n1 speaks version {own} of the stream (holdfast 1.0.0)"),
+                way.to_owned(),
+            ] {
+                assert!(why.contains(&part), "{part:?} isn't in {why:?}");
+            }
+        }
     }
 }

@@ -3,12 +3,15 @@
 //! those that it accepted.
 
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod greeting;
 mod incoming;
 mod outgoing;
 pub mod reach;
 pub mod tls;
 
+pub use greeting::{Speaker, agreed};
 pub(crate) use incoming::listen;
 pub(crate) use outgoing::Outgoing;
 
@@ -21,6 +24,8 @@ use std::sync::atomic::AtomicU64;
 /// What both sides of a connection must agree about.
 #[derive(Clone, Debug)]
 pub struct Local {
+    /// `PROTOCOL`, but for tests of other versions.
+    pub protocol: u32,
     pub cluster_id: String,
     pub node: String,
     pub id: u64,
@@ -67,5 +72,6 @@ pub(crate) enum NetEvent {
 
 pub(crate) type ToLoop = tokio::sync::mpsc::Sender<NetEvent>;
 
-/// Version of the frames.
-pub(crate) const PROTOCOL: u32 = 2;
+/// Version of the frames that this software speaks. With a peer of the version before or after, one release apart, it speaks
+/// the lower of both; docs/adr/0016-versions.md says what a new one may change.
+pub const PROTOCOL: u32 = 2;

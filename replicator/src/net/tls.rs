@@ -58,6 +58,33 @@ impl Tls {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Tls {
+    /// For what is given no connection.
+    pub(super) fn of_nobody() -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = &[&rustls::version::TLS13];
+        let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+        let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        let nobody = Arc::new(rustls::server::ResolvesServerCertUsingSni::new());
+        let roots = RootCertStore::empty();
+        Self {
+            server: Arc::new(
+                server
+                    .expect("TLS 1.3")
+                    .with_no_client_auth()
+                    .with_cert_resolver(nobody),
+            ),
+            client: Arc::new(
+                client
+                    .expect("TLS 1.3")
+                    .with_root_certificates(roots)
+                    .with_no_client_auth(),
+            ),
+        }
+    }
+}
+
 /// The node's name in a certificate that the CA has signed: its only DNS name.
 pub fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;

@@ -11,7 +11,7 @@ use holdfast_storage::types::{BLOCK, LogIndex, Term};
 use tokio::sync::mpsc;
 
 /// What a peer found, if it can be that.
-fn told(part: stream::CheckPart) -> Result<Found, String> {
+pub(crate) fn told(part: stream::CheckPart) -> Result<Found, String> {
     let (sums, rest) = part.sums.as_chunks();
     let hash = |key: stream::KeyHash| Some((key.key, key.hash.as_ref().try_into().ok()?));
     let keys: Option<Vec<_>> = part.keys.into_iter().map(hash).collect();

@@ -10,7 +10,7 @@ const NEW: &str = "copying.new";
 
 /// The highest term that this node knew, and whom it gave its vote to in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Voted {
+pub(crate) struct Voted {
     pub(super) term: Term,
     pub(super) vote: u64,
 }
@@ -24,7 +24,7 @@ pub fn is_copying<D: Disk>(disk: &D) -> Result<bool, StoreError> {
     }
 }
 
-pub(super) fn read<D: Disk>(disk: &D) -> Result<Voted, StoreError> {
+pub(crate) fn read<D: Disk>(disk: &D) -> Result<Voted, StoreError> {
     let file = disk
         .open(FILE, OpenHow::default())
         .map_err(StoreError::disk("opening", FILE))?;
@@ -44,7 +44,7 @@ pub(super) fn read<D: Disk>(disk: &D) -> Result<Voted, StoreError> {
 }
 
 /// By rename: it is there as a whole or not at all.
-pub(super) fn write<D: Disk>(disk: &D, voted: Voted) -> Result<(), StoreError> {
+pub(crate) fn write<D: Disk>(disk: &D, voted: Voted) -> Result<(), StoreError> {
     let how = OpenHow {
         create: true,
         direct: false,

@@ -15,7 +15,7 @@
 //! next `begin` makes the checksums anew from the files, and the copy goes on with what still differs.
 
 mod finish;
-mod mark;
+pub(crate) mod mark;
 mod rebuild;
 mod source;
 mod target;

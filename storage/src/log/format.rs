@@ -57,7 +57,7 @@
 //! the last one of the log is the one that counts.
 
 use super::{HardState, LogEntry};
-use crate::types::{BLOCK, LogIndex, Term};
+use crate::types::{BLOCK, LogIndex, NUMBER_MAX, Term};
 use bytes::{Buf, BufMut};
 use std::ops::Range;
 
@@ -94,6 +94,19 @@ fn crc_holds(bytes: &[u8], at: usize) -> bool {
 fn put_crc(bytes: &mut [u8], at: usize) {
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A description with magic and checksum as they should be, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub(super) fn seal_description(bytes: &mut [u8; DESCRIPTION]) {
+    bytes[..8].copy_from_slice(&FORMAT_MAGIC);
+    put_crc(bytes, DESCRIPTION_CRC_AT);
+}
+
+#[cfg(any(test, fuzzing))]
+pub(super) fn seal_header(bytes: &mut [u8]) {
+    bytes[..8].copy_from_slice(&BATCH_MAGIC);
+    put_crc(&mut bytes[..HEADER], CRC_AT);
 }
 
 /// How many segments of what size; the same for the life of a log.
@@ -191,7 +204,7 @@ impl Header {
         if !crc_holds(bytes, CRC_AT) {
             return Err(NoHeader::Broken);
         }
-        Ok(Self {
+        let header = Self {
             log_id: get_hash(&mut from),
             segment: from.get_u64_le(),
             batch: from.get_u64_le(),
@@ -201,7 +214,13 @@ impl Header {
             entries: from.get_u32_le(),
             records_len: from.get_u32_le(),
             records_hash: get_hash(&mut from),
-        })
+        };
+        let (before, term) = header.before;
+        let numbers = [header.segment, header.batch, before.0, term.0, header.first.0];
+        if numbers.iter().any(|number| *number >= NUMBER_MAX) {
+            return Err(NoHeader::Broken);
+        }
+        Ok(header)
     }
 
     /// Bytes of the batch with its padding.
@@ -285,7 +304,8 @@ fn record_at(bytes: &[u8], at: usize) -> Option<(Record, usize)> {
             let (index, term) = (LogIndex(head.get_u64_le()), Term(head.get_u64_le()));
             let data = at + ENTRY_HEAD..at + ENTRY_HEAD + len;
             let end = data.end;
-            (end <= bytes.len()).then_some((
+            let sound = end <= bytes.len() && index.0.max(term.0) < NUMBER_MAX;
+            sound.then_some((
                 Record::Entry {
                     index,
                     term,
@@ -303,7 +323,8 @@ fn record_at(bytes: &[u8], at: usize) -> Option<(Record, usize)> {
                 vote,
                 commit: LogIndex(from.get_u64_le()),
             };
-            Some((Record::HardState(state), at + HARD_STATE))
+            let sound = term.0.max(state.commit.0) < NUMBER_MAX;
+            sound.then_some((Record::HardState(state), at + HARD_STATE))
         }
         _ => None,
     }

@@ -23,6 +23,8 @@
 mod create;
 mod error;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 mod reader;
 mod recover;

@@ -4,6 +4,7 @@ use super::error::LogError;
 use super::format::{Geometry, Hash};
 use super::index::Index;
 use crate::disk::{Disk, DiskFile, OpenHow};
+use crate::types::NUMBER_MAX;
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -86,10 +87,10 @@ impl<F: DiskFile> Files<F> {
         let (mut used, mut free) = (VecDeque::new(), Vec::new());
         for name in names {
             let path = format!("{FOLDER}/{name}");
-            if let Some(number) = name
+            let number = name
                 .strip_suffix(".seg")
-                .and_then(|hex| u64::from_str_radix(hex, 16).ok())
-            {
+                .and_then(|hex| u64::from_str_radix(hex, 16).ok());
+            if let Some(number) = number.filter(|number| *number < NUMBER_MAX && segment_path(*number) == path) {
                 used.push_back(Segment {
                     number,
                     file: open_segment(disk, &path, geometry)?,

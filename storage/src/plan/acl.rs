@@ -30,10 +30,10 @@ struct Entry {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Acl(Vec<Entry>);
+pub(crate) struct Acl(Vec<Entry>);
 
 impl Acl {
-    fn decode(value: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, Refusal> {
         let mut from = value;
         if from.len() < 4 || from.get_u32_le() != VERSION || !from.len().is_multiple_of(ENTRY) {
             return Err(Refusal::Invalid);
@@ -60,7 +60,7 @@ impl Acl {
             && self.0.iter().all(|entry| entry.permissions <= 7)
     }
 
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(4 + self.0.len() * ENTRY);
         out.put_u32_le(VERSION);
         for entry in &self.0 {

@@ -3,6 +3,8 @@
 
 mod ask;
 mod compare;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod mend;
 mod watch;
 mod words;

@@ -2,6 +2,8 @@
 //! one (`receive`), with the words it has for the operator meanwhile (`progress`, `control`).
 
 mod control;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod progress;
 mod receive;
 mod source;

@@ -20,6 +20,7 @@ use holdfast_proto::copy::{BeginRequest, Begun, BlocksRequest, EndRequest, KeysR
 use holdfast_replicator::Options;
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use holdfast_replicator::copy::Receiver;
+use holdfast_replicator::net::PROTOCOL;
 use holdfast_storage::copy::{self, Blocks, Joint, Piece, Wanted, is_copied};
 use holdfast_storage::error::StoreError;
 use holdfast_storage::types::{Ino, LogIndex, Term};
@@ -108,6 +109,8 @@ async fn begin(client: &mut Client, config: &Config, begun: bool) -> Result<Begu
     let request = BeginRequest {
         node: config.cluster.nodes[config.this].name.clone(),
         begun,
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").into(),
     };
     within(client.begin(request)).await
 }
@@ -432,11 +435,11 @@ impl Work<'_> {
 }
 
 /// Blocks that were asked for and haven't come, in the order in which they come.
-struct Missing(VecDeque<(u64, std::ops::Range<u64>)>);
+pub(super) struct Missing(pub(super) VecDeque<(u64, std::ops::Range<u64>)>);
 
 impl Missing {
     /// False: that isn't what comes next.
-    fn take(&mut self, ino: u64, first: u64, count: u64) -> bool {
+    pub(super) fn take(&mut self, ino: u64, first: u64, count: u64) -> bool {
         let Some((of, next)) = self.0.front_mut() else {
             return false;
         };

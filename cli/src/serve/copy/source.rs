@@ -9,6 +9,7 @@ use holdfast_proto::copy::{
 };
 use holdfast_replicator::clock::boottime_ms;
 use holdfast_replicator::copy::Basis;
+use holdfast_replicator::net::{PROTOCOL, Speaker, agreed};
 use holdfast_storage::copy::{BLOCKS_MAX, Blocks, Source};
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::{StoreError, chain};
@@ -181,6 +182,19 @@ impl Copy for CopyService {
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Begun>, Status> {
         let node = asking(&self.shared, &request, Some(&request.get_ref().node))?;
         let name = self.shared.name_of(node);
+        let BeginRequest { protocol, version, .. } = request.get_ref();
+        let own = Speaker {
+            node: &self.shared.node().name,
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let theirs = Speaker {
+            node: &name,
+            // Said from version 2 on, but not from its beginning.
+            protocol: if *protocol == 0 { 2 } else { *protocol },
+            version,
+        };
+        agreed(own, theirs).map_err(Status::failed_precondition)?;
         let basis = self
             .shared
             .handle

@@ -2,6 +2,8 @@
 //! the peers (`service`). docs/adr/0014-mending.md
 
 mod damage;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod healer;
 mod reads;
 mod record;

@@ -262,7 +262,7 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
     }
 }
 
-fn bytes_of(digits: &str) -> Option<Bytes> {
+pub(super) fn bytes_of(digits: &str) -> Option<Bytes> {
     let pairs = digits.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     pairs.map(byte).collect::<Option<Vec<u8>>>().map(Bytes::from)

@@ -127,11 +127,16 @@ impl Content {
     }
 
     fn punch(&mut self, offset: u64, len: u64) {
-        for (block, inside, count) in parts(offset, len) {
-            if count == PAGE {
+        let end = offset + len;
+        // Only those that are there: a range may be as long as the longest file.
+        let touched = self.blocks.range(offset / BLOCK..end.div_ceil(BLOCK));
+        for block in touched.map(|(block, _)| *block).collect::<Vec<_>>() {
+            let from = offset.saturating_sub(block * BLOCK) as usize;
+            let to = (end - block * BLOCK).min(BLOCK) as usize;
+            if to - from == PAGE {
                 self.blocks.remove(&block);
             } else {
-                self.clear_inside(block, inside, inside + count);
+                self.clear_inside(block, from, to);
             }
         }
     }

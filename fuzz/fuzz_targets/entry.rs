@@ -1,0 +1,3 @@
+#![no_main]
+
+holdfast_fuzz::decoder!(holdfast_storage::fuzzing::entry);
