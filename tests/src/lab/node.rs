@@ -98,14 +98,21 @@ impl Node {
         let state = State::load(&self.lab)?.with_context(|| no_lab(&self.lab))?;
         let mut started = Vec::new();
         if self.daemon("holdfast").is_none() {
-            self.spawn(&state, "holdfast", &["serve", "--config"])?;
+            self.spawn(&state, "holdfast", "holdfast", &["serve", "--config"])?;
             started.push("holdfast");
         }
         if state.agent && self.daemon("vip-agent").is_none() {
-            self.spawn(&state, "vip-agent", &["--config"])?;
+            self.spawn(&state, "vip-agent", "vip-agent", &["--config"])?;
             started.push("vip-agent");
         }
         Ok(started)
+    }
+
+    /// Starts the daemon as one of another release, which speaks this version of the replication stream.
+    pub fn start_release(&self, protocol: u32) -> Result<()> {
+        let state = State::load(&self.lab)?.with_context(|| no_lab(&self.lab))?;
+        let words = ["--protocol", &protocol.to_string(), "--config"];
+        self.spawn(&state, "holdfast", "holdfast-release", &words)
     }
 
     /// The running daemon of that name, stopped or not.
@@ -137,14 +144,15 @@ impl Node {
         daemon.id.signal(signal).map(drop)
     }
 
-    fn spawn(&self, state: &State, name: &str, words: &[&str]) -> Result<()> {
+    /// The daemon `name`, which may be another program than the one of that name.
+    fn spawn(&self, state: &State, name: &str, program: &str, words: &[&str]) -> Result<()> {
         let log = self.files.log(name);
         let out = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("opening {}", log.display()))?;
-        let mut command = self.command(self.binaries.join(name))?;
+        let mut command = self.command(self.binaries.join(program))?;
         command
             .args(words)
             .arg(self.files.config())
