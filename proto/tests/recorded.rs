@@ -120,12 +120,15 @@ fn member() -> control::Member {
     }
 }
 
+/// Whether bytes are read as what was meant.
+type Meaning = Box<dyn Fn(&[u8]) -> bool>;
+
 /// What recorded bytes are read as must be this, and this written must be those bytes.
 struct Kind {
     name: &'static str,
     bytes: Vec<u8>,
     again: fn(&[u8]) -> Vec<u8>,
-    means: Box<dyn Fn(&[u8]) -> bool>,
+    means: Meaning,
 }
 
 fn kind<M: Message + Default + PartialEq + 'static>(name: &'static str, message: M) -> Kind {
