@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+/// A name, and what one input is given to.
+type Target = (&'static str, fn(&[u8]));
+
 /// The files of `fuzz/corpus/TARGET`, and the real encodings, which must be among what the target takes.
-pub(crate) fn run(targets: &[(&str, fn(&[u8]))], seeds: &[(&str, Vec<u8>)]) {
+pub(crate) fn run(targets: &[Target], seeds: &[(&str, Vec<u8>)]) {
     for (target, bytes) in seeds {
         let (_, take) = targets
             .iter()

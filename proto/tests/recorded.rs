@@ -108,12 +108,14 @@ fn status() -> control::NodeStatus {
     }
 }
 
+type Means = dyn Fn(&[u8]) -> bool;
+
 /// What recorded bytes are read as must be this, and this written must be those bytes.
 struct Kind {
     name: &'static str,
     bytes: Vec<u8>,
     again: fn(&[u8]) -> Vec<u8>,
-    means: Box<dyn Fn(&[u8]) -> bool>,
+    means: Box<Means>,
 }
 
 fn kind<M: Message + Default + PartialEq + 'static>(name: &'static str, message: M) -> Kind {
