@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-/// A name, and what one input is given to.
-type Target = (&'static str, fn(&[u8]));
+/// Name and what an input is given to.
+type Named<'a> = (&'a str, fn(&[u8]));
 
 /// The files of `fuzz/corpus/TARGET`, and the real encodings, which must be among what the target takes.
-pub(crate) fn run(targets: &[Target], seeds: &[(&str, Vec<u8>)]) {
+pub(crate) fn run(targets: &[Named<'_>], seeds: &[(&str, Vec<u8>)]) {
     for (target, bytes) in seeds {
         let (_, take) = targets
             .iter()

@@ -110,14 +110,25 @@ fn status() -> control::NodeStatus {
     }
 }
 
-type Means = dyn Fn(&[u8]) -> bool;
+fn member() -> control::Member {
+    control::Member {
+        name: "n2".into(),
+        address: "10.0.0.2".into(),
+        replication_port: 7400,
+        control_port: 7401,
+        removed: true,
+    }
+}
+
+/// Whether bytes are read as what was meant.
+type Meaning = Box<dyn Fn(&[u8]) -> bool>;
 
 /// What recorded bytes are read as must be this, and this written must be those bytes.
 struct Kind {
     name: &'static str,
     bytes: Vec<u8>,
     again: fn(&[u8]) -> Vec<u8>,
-    means: Box<Means>,
+    means: Meaning,
 }
 
 fn kind<M: Message + Default + PartialEq + 'static>(name: &'static str, message: M) -> Kind {
