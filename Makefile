@@ -1,13 +1,14 @@
-.PHONY: help setup build demo soak crash power torture many bench test check sim mutations fuzz
+.PHONY: help setup build demo soak crash power torture many bench test check checks sim mutations fuzz
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make power with 300 cuts, make many, make sim with 10,000 seeds, make mutations, and make fuzz (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make power with 300 cuts, make checks, make many, make sim with 10,000 seeds, make mutations, and make fuzz (root)"
 	@echo "make sim     the whole product simulated in one thread under a virtual clock: a thousand seeds full of faults (SEEDS=n, FROM=n; SEED=n for one)"
 	@echo "make mutations  deliberate bugs, one after the other: does make sim find each (SEEDS=n)"
 	@echo "make fuzz    every decoder of bytes from a disk or a peer against anything, a minute each (SECONDS_EACH=n; TARGET=name for one)"
 	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
 	@echo "make power   nodes lose power under load, one, two or all three at once, 100 times: is all there that was acknowledged (CUTS=n, SEED=n; MUTATION=name of a deliberate bug; root)"
+	@echo "make checks  the replicas compared again and again under the heaviest load for an hour: no false alarm (MINUTES=n; root)"
 	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
 	@echo "make many    ten million files: memory, a failover, a check; OPEN=n opens so many at once, WALK=1 compares du and ls -lR with the local disk (FILES=n; root)"
 	@echo "make bench   the speed of Holdfast, GlusterFS and the local disk under the same loads, by turns (ONLY=load,load; ROUNDS=n; root)"
@@ -30,6 +31,7 @@ soak: setup
 	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)
 	@scripts/power.sh $(or $(CUTS),300) $(SEED)
+	@scripts/checks.sh $(or $(MINUTES),60)
 	@scripts/many.sh --files $(or $(FILES),10000000) --open $(or $(OPEN),1000000)
 	@SEEDS=10000 FROM=1 scripts/sim.sh
 	@scripts/mutations.sh
@@ -49,6 +51,9 @@ crash: setup
 
 power: setup
 	@scripts/power.sh $(or $(CUTS),100) $(SEED)
+
+checks: setup
+	@scripts/checks.sh $(or $(MINUTES),60)
 
 torture: setup
 	@scripts/torture.sh --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))

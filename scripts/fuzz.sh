@@ -88,7 +88,7 @@ for name in "${names[@]}"; do
 done
 if [[ -n ${KEEP:-} ]]; then
     for name in "${names[@]}"; do
-        run "$name" -set_cover_merge=1 "fuzz/corpus/$name" "$work/$name" >"$logs/$name" 2>&1 || tail -n 5 "$logs/$name"
+        run "$name" -set_cover_merge=1 -use_counters=0 "fuzz/corpus/$name" "$work/$name" >"$logs/$name" 2>&1 || tail -n 5 "$logs/$name"
     done
 fi
 echo "$((${#names[@]} - found)) of ${#names[@]} targets found nothing in $each s each"

@@ -103,10 +103,15 @@ fn cluster(document: &Document, raw: raw::Cluster) -> Result<Cluster, ConfigErro
         let right = "at most one of the three: two are needed for everything";
         return Err(document.wrong("cluster.nodes", format!("{gone} nodes are removed"), right));
     }
+    let revision = Number {
+        document,
+        key: "cluster.revision",
+        unit: "",
+    };
     Ok(Cluster {
         name,
         id,
-        revision: raw.revision.unwrap_or(0),
+        revision: revision.within(raw.revision, 0, 0..=u32::MAX.into())?,
         nodes,
     })
 }

@@ -76,8 +76,9 @@ pub fn for_node(text: &str, node: &str, file: &Path, paths: &Elsewhere) -> Resul
     checked(&document.file, &changed)
 }
 
-/// Puts the text in the file's place at once, or leaves the file as it is. Owner and mode stay.
+/// Puts the text in the file's place at once, or leaves the file as it is. Owner and mode stay; a link stays one.
 pub fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let file = &std::fs::canonicalize(file)?;
     let had = std::fs::metadata(file)?;
     let mut new = file.as_os_str().to_owned();
     new.push(".new");

@@ -156,7 +156,13 @@ fn kinds() -> Vec<Kind> {
             },
         ),
         kind("configuration-request", control::ConfigurationRequest {}),
-        kind("configuration", control::Configuration { text: "text".into() }),
+        kind(
+            "configuration",
+            control::Configuration {
+                text: "text".into(),
+                revision: 0,
+            },
+        ),
         kind(
             "join-token",
             control::JoinToken {
@@ -166,6 +172,7 @@ fn kinds() -> Vec<Kind> {
                 certificate: vec![2; 8],
                 key: vec![3; 8],
                 doors: vec![member()],
+                ..control::JoinToken::default()
             },
         ),
         kind("agent-report", report()),

@@ -8,6 +8,9 @@ use holdfast_storage::log::LogReader;
 use holdfast_storage::types::LogIndex;
 use std::sync::{Mutex, PoisonError};
 
+/// Of the log that are looked at: an active node that can't replicate has little room for more.
+const BYTES: usize = 8 << 20;
+
 /// Entries that were dropped since the daemon started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
@@ -33,29 +36,22 @@ impl Drops {
         if from > to {
             return;
         }
-        let Changed { entries, files } = changed_between(log, from, to);
-        tracing::warn!(%from, %to, changes = entries, files = files.len(), "the end of this node's log, which no majority has, is replaced by the active node's");
+        let changed = changed_between(log, from, to, BYTES);
+        let changes = changed.entries;
+        tracing::warn!(%from, %to, changes, files = changed.files.len(), "the end of this node's log, which no majority has, is replaced by the active node's");
         // A leader's first entry changes nothing.
-        if entries == 0 {
+        if changes == 0 {
             return;
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.take().map(|dropped| dropped.changed).unwrap_or_default();
-        let mut all = files;
-        all.extend(
-            before
-                .files
-                .into_iter()
-                .filter(|ino| !all.contains(ino))
-                .collect::<Vec<_>>(),
-        );
+        let mut all = known.take().map(|dropped| dropped.changed).unwrap_or_default();
+        all.entries += changes;
+        all.files.extend(changed.files);
+        all.named.extend(changed.named);
         *known = Some(Dropped {
             from,
             to,
-            changed: Changed {
-                entries: before.entries + entries,
-                files: all,
-            },
+            changed: all,
             at_unix_ms: unix_ms(),
         });
     }

@@ -1,12 +1,14 @@
 //! Which files a part of a node's log changes: the last before it stopped, for after a crash of several nodes what was received of
 //! them and never synced may be missing; and those of a tail that is dropped.
 
+use bytes::Bytes;
 use holdfast_storage::disk::Disk;
 use holdfast_storage::effects::{Effect, Entry};
 use holdfast_storage::key;
 use holdfast_storage::log::LogReader;
+use holdfast_storage::record::Dirent;
 use holdfast_storage::types::{Ino, LogIndex};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// More than a busy PBX changes in a second: a recording is written five times in it.
 const ENTRIES: u64 = 8192;
@@ -21,20 +23,22 @@ pub struct Changed {
     pub entries: u64,
     /// Newest first, each once.
     pub files: Vec<Ino>,
+    /// Names that were given: if the entries are dropped, the inode's number may become another file's.
+    pub named: BTreeMap<Ino, Bytes>,
 }
 
 pub fn last_changed<D: Disk>(log: &LogReader<D>, last: LogIndex) -> Vec<Ino> {
-    changed_between(log, LogIndex::ZERO, last).files
+    changed_between(log, LogIndex::ZERO, last, BYTES).files
 }
 
 /// Of the last few thousand from `from` on. What can't be read is left out: it is said elsewhere.
-pub(crate) fn changed_between<D: Disk>(log: &LogReader<D>, from: LogIndex, last: LogIndex) -> Changed {
+pub(crate) fn changed_between<D: Disk>(log: &LogReader<D>, from: LogIndex, last: LogIndex, most: usize) -> Changed {
     let (mut found, mut seen, mut bytes) = (Changed::default(), HashSet::new(), 0);
     let first = log.first_index().max(from).0.max(last.0.saturating_sub(ENTRIES));
     let mut high = last.0 + 1;
-    while high > first && bytes < BYTES {
+    while high > first && bytes < most {
         let low = first.max(high.saturating_sub(STEP));
-        let Ok(entries) = log.read(LogIndex(low), LogIndex(high), BYTES) else {
+        let Ok(entries) = log.read(LogIndex(low), LogIndex(high), most) else {
             break;
         };
         for entry in entries.iter().rev() {
@@ -44,6 +48,15 @@ pub(crate) fn changed_between<D: Disk>(log: &LogReader<D>, from: LogIndex, last:
             };
             found.entries += u64::from(!entry.effects.is_empty());
             for effect in &entry.effects {
+                if let Effect::Put { key, value } = effect
+                    && key.first() == Some(&b'd')
+                    && let Ok(entry) = Dirent::decode(value)
+                {
+                    found
+                        .named
+                        .entry(entry.ino)
+                        .or_insert_with(|| key.slice(9.min(key.len())..));
+                }
                 let ino = match effect {
                     Effect::Put { key, .. } if key.first() == Some(&b'i') => key::owner(key),
                     Effect::Write { ino, .. } => Some(*ino),

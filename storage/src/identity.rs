@@ -82,7 +82,11 @@ impl Identity {
                     .into(),
             );
         }
-        let line = |name: &str| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        // Not `lines`: that takes a carriage return for a part of the end.
+        let line = |name: &str| {
+            body.split('\n')
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        };
         let field = |name: &str| {
             line(name)
                 .map(str::to_owned)

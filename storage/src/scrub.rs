@@ -1,7 +1,7 @@
 //! Reads everything that a replica has stored, beside all that it does, and finds what doesn't fit its checksum. It only
 //! suspects: what is just being applied looks the same, and only the apply thread can tell (`Applier::look`).
 
-use crate::data::sums::{self, GROUP, Sum};
+use crate::data::sums::{self, GROUP, GROUP_MAX, Sum};
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
 use crate::error::StoreError;
@@ -41,7 +41,9 @@ pub fn step<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], buffer: &mut Ali
         }
         step.keys += 1;
         match (key.first(), key::owner(key), key::tail_number(key)) {
-            (Some(b'b'), Some(ino), Some(group)) => groups.push((ino, group, Bytes::copy_from_slice(value))),
+            (Some(b'b'), Some(ino), Some(group)) if group <= GROUP_MAX => {
+                groups.push((ino, group, Bytes::copy_from_slice(value)));
+            }
             (Some(b'i'), _, _) => bad = Inode::decode(&Bytes::copy_from_slice(value)).err(),
             _ => {}
         }

@@ -233,7 +233,7 @@ fn a_store_of_another_cluster_node_or_version_is_refused() {
     };
     let said = change("format 2", "format 9");
     assert!(
-        said.contains("format 9") && said.contains("format 2") && said.contains("start the version"),
+        said.contains("format 9") && said.contains("formats 1 and 2") && said.contains("start the version"),
         "{said}"
     );
 }

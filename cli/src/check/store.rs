@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use holdfast_storage::apply::Applier;
+use holdfast_storage::disk::Disk as _;
 use holdfast_storage::disk::aligned::AlignedBuf;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::StoreError;
@@ -25,6 +26,8 @@ use crate::output::{complain, print, progress};
 use crate::paths;
 use crate::words::{bytes, count};
 
+/// Where files of bytes go that belong to no inode, in the store's folder.
+const ASIDE: &str = "set-aside";
 /// Of each kind; more are counted.
 const SHOWN: u64 = 200;
 
@@ -56,6 +59,12 @@ pub(super) fn run(folder: &Path, repair: bool, as_json: bool) -> anyhow::Result<
 
 fn opened(folder: &Path) -> anyhow::Result<Store> {
     let disk = RealDisk::open(folder).with_context(|| format!("opening the store's folder {}", folder.display()))?;
+    if !folder.join("meta").is_dir() {
+        bail!(
+            "{} has no metadata (the folder `meta`): it is no whole store",
+            folder.display()
+        );
+    }
     let Some(identity) = Identity::read(&disk)? else {
         bail!(
             "there is no store in {}: name the folder that `store.path` names in the configuration",
@@ -137,7 +146,19 @@ impl Look<'_> {
                 .as_ref()
                 .map_or_else(String::new, |torn| format!("; its end was cut off: {torn}"))
         ));
+        if self.repair {
+            // What a killed process wrote and never synced is about to be taken for durable.
+            let disk = self.opened.store.data.disk();
+            disk.sync_all().context("syncing the store's file system")?;
+        }
         self.at = redo(self.opened)?;
+        let whole = self.opened.identity.joined;
+        if self.at < whole {
+            bail!(
+                "this store is a copy that fits together only with log entry {whole}, and its log is known to be committed up to {}: it can't be judged before its daemon has caught up",
+                self.at
+            );
+        }
         self.unsettled = left_out(self.opened, self.at)?;
         if self.at < recovered.last {
             complain(&format!(
@@ -151,8 +172,9 @@ impl Look<'_> {
         self.digest()?;
         self.blocks()?;
         self.strays()?;
-        if self.mended > 0 {
+        if self.repair {
             checkpoint::run(&self.opened.store)?;
+            meta.flush()?;
         }
         Ok(())
     }
@@ -166,15 +188,14 @@ impl Look<'_> {
         if self.repair {
             let mut applier = Applier::new(self.opened.store.clone(), self.opened.redo_until)?;
             applier.correct_digest(mismatch)?;
-            self.put_right("its digest says what the store holds now, so that the other nodes see that it differs");
+            self.note("its digest says what the store holds now, so that the other nodes see where it differs");
         }
         Ok(())
     }
 
-    fn put_right(&mut self, what: &str) {
-        self.mended += 1;
+    fn note(&self, what: &str) {
         if !self.quiet {
-            complain(&format!("  mended: {what}"));
+            complain(&format!("  {what}"));
         }
     }
 
@@ -184,8 +205,13 @@ impl Look<'_> {
         self.keys = 0;
         while let Some(at) = from {
             let step = match scrub::step(&self.opened.store, &at, &mut buffer) {
-                // Said already, of the attributes that can't be read.
-                Err(StoreError::Record(_)) => return Ok(()),
+                Err(StoreError::Record(_)) => {
+                    self.wrong(
+                        "the data isn't compared to its end: attributes that can't be read, told above, are in the way"
+                            .into(),
+                    );
+                    return Ok(());
+                }
                 step => step?,
             };
             self.keys += step.keys;
@@ -206,19 +232,25 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Files of bytes that belong to no inode take room and nothing else.
+    /// Files of bytes that belong to no inode take room and nothing else; unless what belonged to them is what's lost.
     fn strays(&mut self) -> anyhow::Result<()> {
+        let is_sound = self.wrong == 0;
         let folders = fs::read_dir(self.folder.join("data")).context("listing the data files")?;
         for folder in folders {
             let folder = folder.context("listing the data files")?.path();
+            if !folder.is_dir() {
+                self.wrong(format!("{} is no folder of the store", folder.display()));
+                continue;
+            }
             for file in fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
-                self.stray(&file.with_context(|| format!("listing {}", folder.display()))?.path())?;
+                let file = file.with_context(|| format!("listing {}", folder.display()))?.path();
+                self.stray(&file, is_sound)?;
             }
         }
         Ok(())
     }
 
-    fn stray(&mut self, file: &PathBuf) -> anyhow::Result<()> {
+    fn stray(&mut self, file: &PathBuf, is_sound: bool) -> anyhow::Result<()> {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let ino = u64::from_str_radix(name, 16).ok().map(Ino).filter(|_| name.len() == 16);
         let Some(ino) = ino else {
@@ -229,9 +261,17 @@ impl Look<'_> {
             return Ok(());
         }
         self.wrong(format!("{} belongs to inode {ino}, which isn't there", file.display()));
-        if self.repair {
-            fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
-            self.put_right("removed");
+        if self.repair && is_sound {
+            let aside = self.folder.join(ASIDE);
+            fs::create_dir_all(&aside).with_context(|| format!("making {}", aside.display()))?;
+            fs::rename(file, aside.join(name)).with_context(|| format!("moving {}", file.display()))?;
+            self.mended += 1;
+            self.note(&format!(
+                "mended: it is in {} now; remove it when nobody misses it",
+                aside.display()
+            ));
+        } else if self.repair {
+            self.note("left where it is: what isn't sound may be what belonged to it");
         }
         Ok(())
     }

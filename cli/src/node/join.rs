@@ -67,10 +67,17 @@ impl Join {
                 into.display()
             );
         }
-        let text = configuration(&token)?;
+        let own: IpAddr = token.address.parse().context("the token's address of this machine")?;
+        is_here(&token.node, own)?;
+        let text = configuration(&token, own)?;
         let (text, config) = edit::for_node(&text, &token.node, &into.join("holdfast.toml"), &self.elsewhere())?;
-        let own = &config.cluster.nodes[config.this];
-        is_here(&token.node, own.address)?;
+        let found = config.cluster.nodes[config.this].address;
+        ensure!(
+            found == own,
+            "{} was moved on to {found} since this token for {own} was made: take the token of the last `holdfast node replace {}`",
+            token.node,
+            token.node
+        );
         is_free(&config.store.path)?;
         let files = Files {
             config: text,
@@ -137,10 +144,10 @@ impl Join {
 }
 
 /// From the first of the nodes that answers, as its own.
-fn configuration(token: &JoinToken) -> anyhow::Result<String> {
+fn configuration(token: &JoinToken, own: IpAddr) -> anyhow::Result<String> {
     let mut why = Vec::new();
     for door in &token.doors {
-        match block_on(async { Ok(ask(token, door).await) })? {
+        match block_on(async { Ok(ask(token, door, own).await) })? {
             Ok(text) => return Ok(text),
             Err(error) => why.push(format!("{} ({}): {error:#}", door.name, door.address)),
         }
@@ -152,7 +159,7 @@ fn configuration(token: &JoinToken) -> anyhow::Result<String> {
     )
 }
 
-async fn ask(token: &JoinToken, door: &Member) -> anyhow::Result<String> {
+async fn ask(token: &JoinToken, door: &Member, own: IpAddr) -> anyhow::Result<String> {
     let ca: String = token.ca.iter().map(|der| pem::of_certificate(der)).collect();
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(ca))
@@ -165,16 +172,19 @@ async fn ask(token: &JoinToken, door: &Member) -> anyhow::Result<String> {
     let port = u16::try_from(door.control_port).context("the token's port of it")?;
     let endpoint = Endpoint::from_shared(format!("https://{}", SocketAddr::new(address, port)))?
         .tls_config(tls)?
+        // Who calls from elsewhere isn't taken for the node.
+        .local_address(Some(own))
         .connect_timeout(ANSWER_WITHIN);
     let asked = async {
         let mut client = ControlClient::new(endpoint.connect().await?);
         let answer = client.get_configuration(ConfigurationRequest {}).await;
-        anyhow::Ok(
-            answer
-                .map_err(|status| anyhow::anyhow!("{}", status.message()))?
-                .into_inner()
-                .text,
-        )
+        let answer = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
+        let answer = answer.into_inner();
+        ensure!(
+            answer.revision >= token.revision,
+            "it hasn't taken over yet where the new node is to be; try again in a few seconds"
+        );
+        anyhow::Ok(answer.text)
     };
     tokio::time::timeout(ANSWER_WITHIN, asked)
         .await
@@ -223,8 +233,9 @@ fn write(into: &Path, files: &Files) -> anyhow::Result<()> {
     let write = || -> anyhow::Result<()> {
         for (name, mode, text) in all {
             let path = into.join(name);
+            // None of them was there, that was looked at before.
+            written.push(path.clone());
             file(&path, mode, text)?;
-            written.push(path);
         }
         holdfast_config::load(&into.join("holdfast.toml"))?;
         Ok(())

@@ -61,6 +61,8 @@ impl Replace {
             certificate: pem::certificate(&pair.certificate)?,
             key: pem::key(&pair.key)?,
             doors: doors.cloned().collect(),
+            address: there.address.clone(),
+            revision: answer.members.as_ref().map_or(0, |members| members.revision),
         });
         let (node, address) = (&self.node, &there.address);
         print(&format!(

@@ -1,6 +1,6 @@
 //! The operator's questions and orders.
 
-use super::peers::Peers;
+use super::peers::{Peers, admit, asking};
 use super::repair::Healer;
 use super::shared::Shared;
 use super::{check, classes, status};
@@ -62,6 +62,7 @@ impl Control for ControlService {
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        admit(&self.shared.live, &request)?;
         let (events, stream) = mpsc::channel(64);
         match self.elsewhere()? {
             None => {
@@ -74,6 +75,7 @@ impl Control for ControlService {
 
     /// As the active node has it; without one, as this node has it.
     async fn list_classes(&self, request: Request<ListClassesRequest>) -> Result<Response<Classes>, Status> {
+        admit(&self.shared.live, &request)?;
         if let Ok(Some(mut active)) = self.elsewhere() {
             let answer = active.list_classes(request.into_inner()).await?.into_inner();
             return Ok(Response::new(Classes {
@@ -93,15 +95,17 @@ impl Control for ControlService {
         &self,
         request: Request<ConfigurationRequest>,
     ) -> Result<Response<Configuration>, Status> {
-        super::peers::asking(&self.shared, &request, None)?;
+        asking(&self.shared, &request, None)?;
         let file = self.shared.config.file.clone();
         let text = tokio::fs::read_to_string(&file).await;
         let text = text.map_err(|error| Status::internal(format!("reading {}: {error}", file.display())))?;
-        Ok(Response::new(Configuration { text }))
+        let revision = self.shared.live.now().cluster.revision;
+        Ok(Response::new(Configuration { text, revision }))
     }
 
     /// This node's own disk, whoever is active.
-    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+    async fn scrub(&self, request: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        admit(&self.shared.live, &request)?;
         let (events, stream) = mpsc::channel(4);
         let healer = self.healer.clone();
         tokio::spawn(async move { healer.shared().scrubber.run_now(&healer, events).await });
@@ -112,6 +116,7 @@ impl Control for ControlService {
         &self,
         request: Request<SwitchoverRequest>,
     ) -> Result<Response<Self::SwitchoverStream>, Status> {
+        admit(&self.shared.live, &request)?;
         let (events, stream) = mpsc::channel(64);
         match self.elsewhere()? {
             None => {

@@ -10,15 +10,25 @@ use holdfast_replicator::net::reach::Reach;
 use holdfast_replicator::net::tls::Tls;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const ADOPT_AGAIN: Duration = Duration::from_secs(10);
+/// No operator comes near it.
+pub(super) const REVISION_MAX: u64 = 1 << 32;
 
 pub(super) struct Live {
     now: watch::Sender<Arc<Current>>,
-    file: Mutex<OnDisk>,
+    /// The files as they were when they were looked at last. Held while they are read or written, which may take long.
+    seen: Mutex<Stamp>,
+    /// Why what they say isn't in use, and since when. Held for a moment.
+    fault: Mutex<Option<(String, u64)>>,
+    /// Why what a peer says isn't taken over, and since when.
+    deaf: Mutex<Option<(String, u64)>>,
+    adopting: AtomicBool,
 }
 
 /// What the daemon goes by.
@@ -36,12 +46,6 @@ pub(super) struct Pem {
     pub(super) ca: Vec<u8>,
     pub(super) cert: Vec<u8>,
     pub(super) key: Vec<u8>,
-}
-
-/// Of the files: as they were when they were looked at last, and why what they say isn't in use.
-struct OnDisk {
-    stamp: Stamp,
-    fault: Option<(String, u64)>,
 }
 
 /// Inode, change time and length of each file; another one for every change.
@@ -120,15 +124,15 @@ fn member(node: &Node) -> Member {
 
 impl Live {
     pub(super) fn new(config: Config) -> anyhow::Result<Self> {
-        let file = OnDisk {
-            stamp: stamp(&config),
-            fault: None,
-        };
+        let seen = Mutex::new(stamp(&config));
         let cluster = config.cluster.clone();
         let (now, _) = watch::channel(Arc::new(Current::load(config, cluster)?));
         Ok(Self {
             now,
-            file: Mutex::new(file),
+            seen,
+            fault: Mutex::default(),
+            deaf: Mutex::default(),
+            adopting: AtomicBool::new(false),
         })
     }
 
@@ -142,11 +146,16 @@ impl Live {
 
     /// Why what the files say isn't in use, and since when.
     pub(super) fn fault(&self) -> Option<(String, u64)> {
-        self.file().fault.clone()
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn file(&self) -> std::sync::MutexGuard<'_, OnDisk> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why what a peer says of the nodes' places isn't taken over, and since when.
+    pub(super) fn deaf(&self) -> Option<(String, u64)> {
+        self.deaf.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Stamp> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at the files from time to time, for as long as the daemon lives.
@@ -161,12 +170,13 @@ impl Live {
 
     fn look(&self) {
         let before = self.now();
-        let mut file = self.file();
+        let mut seen = self.seen();
         let stamp = stamp(&before.config);
-        if file.stamp == stamp {
+        // Another path, or a certificate that isn't valid yet, shows in no stamp.
+        if *seen == stamp && self.fault().is_none() {
             return;
         }
-        file.stamp = stamp;
+        *seen = stamp;
         match load(&before) {
             Ok(next) => {
                 tracing::info!(
@@ -175,16 +185,17 @@ impl Live {
                     certificates_until = next.certificate_end.as_ref().map(|end| end.day.as_str()),
                     "addresses and certificates were read anew; whatever else has changed there takes effect at the next start"
                 );
-                file.fault = None;
+                set(&self.fault, None);
                 self.now.send_replace(Arc::new(next));
             }
             Err(error) => {
                 let why = format!("{error:#}");
-                tracing::error!(
-                    why,
-                    "the configuration isn't taken over; this daemon goes on with what it has"
-                );
-                file.fault = Some((why, unix_ms()));
+                if set(&self.fault, Some(why.clone())) {
+                    tracing::error!(
+                        why,
+                        "the configuration isn't taken over; this daemon goes on with what it has"
+                    );
+                }
             }
         }
     }
@@ -193,7 +204,7 @@ impl Live {
     pub(super) fn change(&self, change: impl FnOnce(&mut Cluster) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let file = self.now().config.file.clone();
         {
-            let _one_at_a_time = self.file();
+            let _one_at_a_time = self.seen();
             let mut cluster = holdfast_config::load_without_keys(&file)?.cluster;
             change(&mut cluster)?;
             let text = edit::with_places(&file, &cluster)?;
@@ -209,8 +220,19 @@ impl Live {
         }
     }
 
-    /// What a peer says of all nodes is newer than what is known here.
+    /// What a peer says of all nodes is newer than what is known here. One at a time, and after a failure not at once again.
     pub(super) fn adopt(&self, from: &str, members: &Members) {
+        if self.adopting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.adopt_now(from, members);
+        if self.deaf().is_some() {
+            std::thread::park_timeout(ADOPT_AGAIN);
+        }
+        self.adopting.store(false, Ordering::Release);
+    }
+
+    fn adopt_now(&self, from: &str, members: &Members) {
         let adopted = self.change(|cluster| {
             if members.revision <= cluster.revision {
                 return Ok(());
@@ -218,26 +240,43 @@ impl Live {
             take(cluster, members)
         });
         match adopted {
-            Ok(()) => tracing::info!(
-                from,
-                revision = members.revision,
-                "took over the nodes' addresses from a peer"
-            ),
+            Ok(()) if self.now().cluster.revision >= members.revision => {
+                set(&self.deaf, None);
+                tracing::info!(
+                    from,
+                    revision = members.revision,
+                    "took over the nodes' addresses from a peer"
+                );
+            }
+            Ok(()) => {}
             Err(error) => {
-                let why = format!("taking over the nodes' addresses from {from}: {error:#}");
-                let mut file = self.file();
+                let why = format!("{error:#}");
                 // Asked every second.
-                if file.fault.as_ref().is_none_or(|(known, _)| *known != why) {
-                    tracing::error!(why, "this daemon goes on with the addresses that it has");
-                    file.fault = Some((why, unix_ms()));
+                if set(&self.deaf, Some(why.clone())) {
+                    tracing::error!(
+                        from,
+                        why,
+                        "the nodes' addresses aren't taken over; this daemon goes on with those that it has"
+                    );
                 }
             }
         }
     }
 }
 
+/// Whether that is new.
+fn set(known: &Mutex<Option<(String, u64)>>, why: Option<String>) -> bool {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_new = known.as_ref().map(|(known, _)| known) != why.as_ref();
+    if is_new {
+        *known = why.map(|why| (why, unix_ms()));
+    }
+    is_new
+}
+
 /// The same nodes in the same order, at other places.
 fn take(cluster: &mut Cluster, members: &Members) -> anyhow::Result<()> {
+    anyhow::ensure!(members.revision < REVISION_MAX, "no revision is {}", members.revision);
     let names = |nodes: &[Member]| {
         nodes
             .iter()

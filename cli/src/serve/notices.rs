@@ -111,15 +111,12 @@ pub(super) fn of(
         ));
     }
     if let Some(dropped) = shared.handle.dropped() {
+        let count = words::count(dropped.changed.entries, "change");
         found.push(notice(
-            format!(
-                "{} at the end of this node's log, which no other node had, {} dropped when it followed the active node",
-                words::count(dropped.changed.entries, "change"),
-                if dropped.changed.entries == 1 { "was" } else { "were" }
-            ),
+            format!("{count} or more at the end of this node's log, which no majority had, were dropped when it followed the active node"),
             &format!(
-                "That is as it should be after it was active and was cut off: nobody had been told that they were safe. All nodes hold the same. They belonged to: {}.",
-                shared.names(&dropped.changed.files)
+                "That happens to an active node that is cut off. All nodes hold the same, and nothing that was fsynced is missing; a write that waits for less (see `holdfast classes`) may have been answered all the same. They belonged to: {}.",
+                shared.dropped_files(&dropped)
             ),
             dropped.at_unix_ms,
             false,
@@ -235,6 +232,14 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
             true,
         ));
     }
+    if let Some((why, since)) = shared.live.deaf() {
+        found.push(notice(
+            format!("the other nodes have newer addresses of the nodes, and they aren't taken over here: {why}"),
+            "This node goes on with those that it has. If it was taken out of the cluster or replaced: stop it. Else mend what is said (its configuration file must be writable): it is tried again every ten seconds.",
+            since,
+            true,
+        ));
+    }
     let current = shared.live.now();
     if let Some(wanted) = current.to_move_to() {
         found.push(notice(
@@ -245,7 +250,7 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
                 wanted.control_port,
                 current.own().address
             ),
-            "The others look for it there. Give the machine that address, then `systemctl restart holdfast`.",
+            "The others look for it there. If this machine is to move: give it that address, then `systemctl restart holdfast`. If another machine was put in its place: stop this one (`systemctl disable --now holdfast vip-agent`), or two will have one address.",
             0,
             true,
         ));

@@ -34,8 +34,34 @@ pub(super) fn channel(current: &Current, peer: &Node) -> anyhow::Result<Channel>
     Ok(endpoint.connect_lazy())
 }
 
-/// Raft id of the node whose certificate the asking side has.
+/// Who is root here may ask for everything. A peer may, if it calls from where this node looks for it: a machine that was replaced or
+/// taken out has a certificate of that name, too. Its status any of them may ask for, or it would never hear of a change.
+pub(super) fn admit<T>(live: &Live, request: &Request<T>) -> Result<(), Status> {
+    let Some(certificates) = request.peer_certs() else {
+        return Ok(());
+    };
+    let name = certificates.first().and_then(node_name).unwrap_or_default();
+    let current = live.now();
+    let refuse = |why: String| Err(Status::permission_denied(why));
+    let Some(node) = current.node(&name) else {
+        return refuse(format!("{name:?} is no node of this cluster"));
+    };
+    let from = request.remote_addr().map(|from| from.ip().to_canonical());
+    match from {
+        _ if node.removed => refuse(format!("{name} was removed from the cluster")),
+        Some(from) if from == node.address => Ok(()),
+        Some(from) => refuse(format!(
+            "{name} is at {} in the configuration of {}, and this comes from {from}",
+            node.address,
+            current.own().name
+        )),
+        None => refuse(format!("it can't be seen from where {name} calls")),
+    }
+}
+
+/// Raft id of the node whose certificate the asking side has, and which calls from its place.
 pub(super) fn asking<T>(shared: &Shared, request: &Request<T>, named: Option<&str>) -> Result<u64, Status> {
+    admit(&shared.live, request)?;
     let certificates = request.peer_certs();
     let name = certificates.as_ref().and_then(|all| all.first()).and_then(node_name);
     let nodes = (1..).zip(&shared.config.cluster.nodes);

@@ -94,6 +94,10 @@ impl PlacesService {
             Change::Replace | Change::Remove if is_own => {
                 refuse(format!("{name} is this very node: call it on another one"))
             }
+            Change::Replace | Change::Remove if is_active || self.is_connected(name) => refuse(format!(
+                "{name} doesn't answer questions, but it still takes part in the replication{}: stop it first",
+                if is_active { ", and is active" } else { "" }
+            )),
             Change::Replace | Change::Remove if heard.is_some() => refuse(format!(
                 "{name} answers, so it isn't gone. If that is meant: stop it first (`systemctl stop holdfast vip-agent` there). To give it another address: `holdfast node move {name}`"
             )),
@@ -102,6 +106,13 @@ impl PlacesService {
             )),
             Change::Move | Change::Replace | Change::Remove => Ok(()),
         }
+    }
+
+    /// Replication reaches it, whatever its control port does.
+    fn is_connected(&self, name: &str) -> bool {
+        let (view, heard) = (self.shared.view(), self.shared.heard(name));
+        let peer = view.peers.iter().find(|(id, _)| self.shared.name_of(**id) == name);
+        heard.is_none() && peer.is_some_and(|(_, peer)| peer.up)
     }
 
     fn others_are_here(&self, name: &str) -> bool {

@@ -5,6 +5,7 @@ use holdfast_config::{Config, Node};
 use holdfast_fuse_mount::Mounted;
 use holdfast_proto::control::{self as proto, AgentReport, NodeStatus};
 use holdfast_replicator::clock::unix_ms;
+use holdfast_replicator::dropped::Dropped;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
 use holdfast_replicator::{AgentFacts, Handle};
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::check::Divergence;
-use super::live::Live;
+use super::live::{Live, REVISION_MAX};
 use super::repair::{Damage, Healed, Scrubber};
 
 pub(super) struct Shared {
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) started_ms: u64,
     inner: Mutex<Inner>,
     last_changed: OnceLock<String>,
+    /// Looked for once for each time that something was dropped.
+    dropped: Mutex<Option<(Dropped, String)>>,
     pub(super) scrubber: Scrubber,
     damage: Mutex<Damage>,
     divergence: Mutex<Option<Divergence>>,
@@ -77,6 +80,7 @@ impl Shared {
             started_ms: unix_ms(),
             inner: Mutex::new(inner),
             last_changed: OnceLock::new(),
+            dropped: Mutex::default(),
             scrubber: Scrubber::default(),
             damage: Mutex::default(),
             divergence: Mutex::default(),
@@ -106,7 +110,10 @@ impl Shared {
     pub(super) fn newest_revision(&self) -> u64 {
         let inner = self.inner();
         let theirs = inner.peers.values().filter_map(|heard| heard.status.members.as_ref());
-        let newest = theirs.map(|members| members.revision).max().unwrap_or(0);
+        let sound = theirs
+            .map(|members| members.revision)
+            .filter(|revision| *revision < REVISION_MAX);
+        let newest = sound.max().unwrap_or(0);
         newest.max(self.live.now().cluster.revision)
     }
 
@@ -152,6 +159,34 @@ impl Shared {
 
     fn find_last_changed(&self) -> String {
         self.names(self.handle.last_changed())
+    }
+
+    /// Files of entries that were dropped: those that they made by the name alone, for the number may be another file's now.
+    pub(super) fn dropped_files(&self, dropped: &Dropped) -> String {
+        let mut known = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, names)) = known.as_ref().filter(|(of, _)| of == dropped) {
+            return names.clone();
+        }
+        let changed = &dropped.changed;
+        let made = changed.named.values().take(FILES_NAMED);
+        let made = made.map(|name| format!("{:?}", String::from_utf8_lossy(name)));
+        let (before, made): (Vec<Ino>, Vec<String>) = (
+            changed
+                .files
+                .iter()
+                .copied()
+                .filter(|ino| !changed.named.contains_key(ino))
+                .take(FILES_NAMED)
+                .collect(),
+            made.collect(),
+        );
+        let names = match (before.is_empty(), made.is_empty()) {
+            (_, true) => self.names(&before),
+            (true, false) => format!("names that were given: {}", made.join(", ")),
+            (false, false) => format!("{}; names that were given: {}", self.names(&before), made.join(", ")),
+        };
+        *known = Some((dropped.clone(), names.clone()));
+        names
     }
 
     /// The first few of these that are files.

@@ -55,12 +55,18 @@ async fn serve(
     place: tokio::sync::OwnedSemaphorePermit,
 ) -> io::Result<()> {
     super::outgoing::tune(&stream)?;
-    let from = stream.peer_addr()?.ip();
+    let place_of_peer = stream.peer_addr()?.ip().to_canonical();
     let greet = async {
         let mut stream = acceptor.accept(BufReader::with_capacity(READ_BYTES, stream)).await?;
         let certificates = stream.get_ref().1.peer_certificates();
         let name = certificates.and_then(|all| all.first()).and_then(node_name);
-        let hello = greeting::accept(&mut stream, local, Some(name.as_deref().unwrap_or("nobody")), from).await?;
+        let hello = greeting::accept(
+            &mut stream,
+            local,
+            Some(name.as_deref().unwrap_or("nobody")),
+            place_of_peer,
+        )
+        .await?;
         io::Result::Ok((stream, hello))
     };
     let (stream, hello) = tokio::time::timeout(greeting::LONGEST, greet).await??;
@@ -81,8 +87,7 @@ async fn serve(
     let mut reach = local.reach.clone();
     tokio::select! {
         ended = read_all(stream, from, to_loop) => ended,
-        // Where else it is doesn't matter to a connection that it opened.
-        () = reach.removed(from) => Ok(()),
+        () = reach.gone(from, place_of_peer) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::tls::Tls;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -32,8 +32,10 @@ impl Reachable {
         self.until(elsewhere).await;
     }
 
-    pub(crate) async fn removed(&mut self, peer: u64) {
-        self.until(|reach| !reach.places.contains_key(&peer)).await;
+    /// The peer was removed, or is another machine than the one that calls from there.
+    pub(crate) async fn gone(&mut self, peer: u64, from: IpAddr) {
+        let is_elsewhere = |reach: &Arc<Reach>| reach.places.get(&peer).is_none_or(|place| place.ip() != from);
+        self.until(is_elsewhere).await;
     }
 
     async fn until(&mut self, is_so: impl FnMut(&Arc<Reach>) -> bool) {

@@ -118,7 +118,8 @@ impl LogThread {
 
     fn write(&mut self, batch: &Batch, waiting: &mut VecDeque<Persist>) -> Result<(), LogError> {
         if let Some(first) = batch.entries.first() {
-            self.drops.note(&self.log.reader(), first.index);
+            let note = || self.drops.note(&self.log.reader(), first.index);
+            self.health.watch(Work::Log, note);
         }
         let mut tries_at_the_end = 0;
         loop {

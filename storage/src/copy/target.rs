@@ -6,7 +6,7 @@ use super::source::{Blocks, has_bytes};
 use super::{BLOCKS_MAX, PIECE_KEYS, Piece, hash_pair, history, rebuild, walk};
 use crate::checkpoint;
 use crate::data::DataFiles;
-use crate::data::sums::{self, GROUP, Group};
+use crate::data::sums::{self, GROUP, GROUP_MAX, Group};
 use crate::digest;
 use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, Space};
@@ -15,16 +15,13 @@ use crate::identity::Identity;
 use crate::key;
 use crate::log::Log;
 use crate::meta::{Change, Meta};
-use crate::types::{BLOCK, Ino, MAX_FILE};
+use crate::types::{BLOCK, Ino};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 /// More changed files than this are synced before it goes on: what waits for `finish` stays bounded.
 const DIRTY_FILES: usize = 4096;
-
-/// Of the largest file.
-const GROUP_MAX: u64 = MAX_FILE / BLOCK / GROUP;
 
 /// Blocks that differ; to be asked for, then `Target::put`.
 #[derive(Clone, Debug, PartialEq, Eq)]

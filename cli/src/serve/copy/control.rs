@@ -7,10 +7,11 @@ use super::progress::Shown;
 use holdfast_config::Config;
 use holdfast_proto::control::agent_server::Agent;
 use holdfast_proto::control::control_server::Control;
+use holdfast_proto::control::places_server::Places;
 use holdfast_proto::control::{
-    AgentReport, CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest, Configuration,
-    ConfigurationRequest, LeaseFacts, ListClassesRequest, NodeStatus, NodeStatusRequest, Role, ScrubEvent,
-    ScrubRequest, SwitchoverEvent, SwitchoverRequest,
+    AgentReport, ChangeAnswer, ChangeRequest, CheckEvent, CheckRequest, Classes, ClusterStatus, ClusterStatusRequest,
+    Configuration, ConfigurationRequest, LeaseFacts, ListClassesRequest, NodeStatus, NodeStatusRequest, Role,
+    ScrubEvent, ScrubRequest, SwitchoverEvent, SwitchoverRequest,
 };
 use holdfast_replicator::clock::unix_ms;
 use std::sync::Arc;
@@ -57,6 +58,13 @@ impl ReceiverControl {
         Err(Status::unavailable(format!(
             "the store of {own} is being copied from the active node (`holdfast status` says how far it is): ask another node"
         )))
+    }
+}
+
+#[tonic::async_trait]
+impl Places for ReceiverControl {
+    async fn change(&self, _: Request<ChangeRequest>) -> Result<Response<ChangeAnswer>, Status> {
+        self.refuse()
     }
 }
 

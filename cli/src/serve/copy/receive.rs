@@ -15,6 +15,7 @@ use holdfast_config::Config;
 use holdfast_fuse_mount::Mounted;
 use holdfast_proto::control::agent_server::AgentServer;
 use holdfast_proto::control::control_server::ControlServer;
+use holdfast_proto::control::places_server::PlacesServer;
 use holdfast_proto::copy::copy_client::CopyClient;
 use holdfast_proto::copy::{BeginRequest, Begun, BlocksRequest, EndRequest, KeysRequest, PiecesRequest, Range};
 use holdfast_replicator::Options;
@@ -161,7 +162,10 @@ pub(in super::super) async fn receive(live: Arc<Live>, options: Options, sound: 
         started_ms: unix_ms(),
     };
     let remote = Routes::new(ControlServer::new(control.clone()));
-    let local = remote.clone().add_service(AgentServer::new(control));
+    let local = remote
+        .clone()
+        .add_service(AgentServer::new(control.clone()))
+        .add_service(PlacesServer::new(control));
     let servers = listen::start(live.clone(), local, remote).await?;
     tokio::spawn(live.clone().follow());
     tokio::spawn(peers.follow());
