@@ -186,6 +186,8 @@ impl Live {
                     "addresses and certificates were read anew; whatever else has changed there takes effect at the next start"
                 );
                 set(&self.fault, None);
+                // Somebody may have put by hand what couldn't be taken over.
+                set(&self.deaf, None);
                 self.now.send_replace(Arc::new(next));
             }
             Err(error) => {
