@@ -3,6 +3,7 @@
 # as there are processors. Ends with a table; fails if anything was found. Any stable toolchain does, no root.
 #   TARGET=name       that one alone
 #   INPUT=file        with TARGET: that input once, to see again what was found
+#   SEED=n            begins with the corpus alone, and tries the same inputs each time, as far as the time reaches
 #   KEEP=1            afterwards: what reached new code goes into fuzz/corpus, as few inputs as do it
 # A found input is kept in fuzz/artifacts/TARGET. Once mended it belongs into fuzz/corpus/TARGET, where each crate's tests try it.
 set -euo pipefail
@@ -17,6 +18,7 @@ binaries=$CARGO_TARGET_DIR/$host/release
 work=$CARGO_TARGET_DIR/inputs
 logs=$(mktemp --directory)
 trap 'rm -rf "$logs"' EXIT
+[[ -z ${SEED:-} ]] || work=$logs/inputs
 
 if [[ -n ${TARGET:-} ]]; then
     names=("$TARGET")

@@ -34,6 +34,9 @@ pub struct Committed {
     pub data: Bytes,
 }
 
+/// What a replica says that is asked for a part of its state at an entry at or below which it may have applied more before.
+pub const REDOING: &str = "it is still doing again what it had done before it was stopped or copied";
+
 pub struct Applier<D: Disk, M: Meta> {
     store: Arc<Store<D, M>>,
     sums: Working,
@@ -95,7 +98,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
                     let found = if entry.index > self.redo_until {
                         check::part(&self.store, &part)
                     } else {
-                        Err("it is still doing again what it had done before it was stopped or copied".into())
+                        Err(REDOING.into())
                     };
                     parts.push(Part {
                         id,

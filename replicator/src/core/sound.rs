@@ -2,6 +2,7 @@
 
 use super::{Core, TERM_MAX};
 use crate::memory_log::OldEntries;
+use holdfast_storage::types::NUMBER_MAX;
 use raft::eraftpb::{Message, MessageType};
 
 impl<O: OldEntries> Core<O> {
@@ -11,6 +12,17 @@ impl<O: OldEntries> Core<O> {
         // Term 0 means "from this node itself" to raft-rs; snapshots are never asked for, priorities never set.
         let unused = message.request_snapshot != 0 || message.priority != 0;
         if message.term == 0 || message.term > TERM_MAX || unused {
+            return false;
+        }
+        // It reckons with the numbers behind these.
+        let numbers = [
+            message.index,
+            message.log_term,
+            message.commit,
+            message.commit_term,
+            message.reject_hint,
+        ];
+        if numbers.iter().any(|number| *number >= NUMBER_MAX) {
             return false;
         }
         match message.msg_type {

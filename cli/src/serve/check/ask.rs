@@ -3,6 +3,9 @@
 use super::super::shared::Shared;
 use super::compare::Answers;
 use bytes::Bytes;
+use holdfast_replicator::clock::boottime_ms;
+use holdfast_storage::apply::REDOING;
+use holdfast_storage::check::Found;
 use holdfast_storage::effects::CheckPart;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use std::time::Duration;
 
 /// A replica that doesn't answer for so long takes no further part.
 const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(200);
 
 pub(in super::super) struct Asker {
     pub(super) shared: Arc<Shared>,
@@ -43,8 +47,33 @@ impl Asker {
         Ok(answers)
     }
 
-    /// On all nodes that still take part.
+    /// On all nodes that still take part. One that was just started is asked again: a later entry it can answer.
     pub(super) async fn part(&mut self, part: CheckPart) -> Result<Answers, String> {
+        let until_ms = boottime_ms() + PATIENCE.as_millis() as u64;
+        loop {
+            let mut answers = self.once(part.clone()).await?;
+            let is_redoing = |found: &Result<Found, String>| found.as_ref().is_err_and(|why| why == REDOING);
+            let redoing: Vec<String> = answers
+                .iter()
+                .filter(|(_, found)| is_redoing(found))
+                .map(|(node, _)| node.clone())
+                .collect();
+            if redoing.is_empty() {
+                return Ok(answers);
+            }
+            if boottime_ms() < until_ms {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            for node in redoing {
+                answers.remove(&node);
+                self.missing.insert(node, REDOING.into());
+            }
+            return Ok(answers);
+        }
+    }
+
+    async fn once(&mut self, part: CheckPart) -> Result<Answers, String> {
         let is_data = matches!(part, CheckPart::Data { .. });
         let (index, mut parts) = self.shared.handle.check(part).await?;
         self.at_index = index;
