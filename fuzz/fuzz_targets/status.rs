@@ -1,4 +1,4 @@
 #![no_main]
 
-// Texts and tables about nodes, each of which two bytes can stand for.
-holdfast_fuzz::decoder!(holdfast::fuzzing::status, 1024, 1 << 20);
+// Texts and tables about nodes and notices, each of which two bytes can stand for, in columns as wide as the widest of them.
+holdfast_fuzz::decoder!(holdfast::fuzzing::status, 8192, 4 << 20);
