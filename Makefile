@@ -1,11 +1,12 @@
-.PHONY: help setup build demo soak crash power torture many bench test check checks sim mutations fuzz
+.PHONY: help setup build demo soak crash power torture many bench test check checks sim mutations fuzz properties
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
-	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make power with 300 cuts, make checks, make many, make sim with 10,000 seeds, make mutations, and make fuzz (root)"
+	@echo "make soak    the demo's load under random faults for an hour (MINUTES=n, SEED=n), the reckoning, then make torture, make crash, make power with 300 cuts, make checks, make many, make sim with 10,000 seeds, make mutations, make fuzz and make properties (root)"
 	@echo "make sim     the whole product simulated in one thread under a virtual clock: a thousand seeds full of faults (SEEDS=n, FROM=n; SEED=n for one)"
 	@echo "make mutations  deliberate bugs, one after the other: does make sim find each (SEEDS=n)"
 	@echo "make fuzz    every decoder of bytes from a disk or a peer against anything, a minute each (SECONDS_EACH=n; TARGET=name for one)"
+	@echo "make properties  the random properties with 5,000 cases each, from a seed that is drawn (CASES=n, SEED=n)"
 	@echo "make crash   PostgreSQL killed 200 times, alone and with its node (CYCLES=n, SEED=n; root); the end of make soak"
 	@echo "make power   nodes lose power under load, one, two or all three at once, 100 times: is all there that was acknowledged (CUTS=n, SEED=n; MUTATION=name of a deliberate bug; root)"
 	@echo "make checks  the replicas compared again and again under the heaviest load for an hour: no false alarm (MINUTES=n; root)"
@@ -36,6 +37,7 @@ soak: setup
 	@SEEDS=10000 FROM=1 scripts/sim.sh
 	@scripts/mutations.sh
 	@SECONDS_EACH=120 scripts/fuzz.sh
+	@scripts/properties.sh
 
 sim: setup
 	@SEEDS=$(or $(SEEDS),1000) FROM=$(or $(FROM),1) SEED=$(SEED) scripts/sim.sh
@@ -45,6 +47,9 @@ mutations: setup
 
 fuzz: setup
 	@SECONDS_EACH=$(or $(SECONDS_EACH),60) TARGET=$(TARGET) scripts/fuzz.sh
+
+properties: setup
+	@scripts/properties.sh $(or $(CASES),5000) $(SEED)
 
 crash: setup
 	@scripts/crash.sh $(or $(CYCLES),200) $(SEED)

@@ -53,12 +53,14 @@ pub fn at(step: usize) -> Time {
     }
 }
 
-/// Settings of a property test: how many sequences, and where the seeds of failures are kept (commit them).
+/// Settings of a property test: how many sequences, and where the seeds of failures are kept (commit them). `PROPTEST_CASES`
+/// gives each test as many times more as it is more than its default of 256.
 pub fn config(cases: u32, regressions: &'static str) -> ProptestConfig {
     let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(regressions)) as Box<_>);
+    let given = ProptestConfig::default();
     ProptestConfig {
-        cases,
+        cases: (cases * given.cases).div_ceil(256),
         failure_persistence,
-        ..ProptestConfig::default()
+        ..given
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) unit_takes: u64,
     /// Another machine answers for the address: since when, and until when.
     pub(super) other: (u64, u64),
+    /// The first question about another owner in this role, since the address was last here.
+    asking_since: Option<u64>,
     /// Everything done since last taken, in order.
     pub(super) done: Vec<Duty>,
     pending: BTreeMap<(u64, usize, u64), Verb>,
@@ -57,6 +59,7 @@ impl World {
             stall: 0,
             unit_takes: 30,
             other: (0, 0),
+            asking_since: None,
             done: Vec::new(),
             pending: BTreeMap::new(),
         }
@@ -132,7 +135,20 @@ impl World {
 
     fn decide(&mut self, event: Event) -> Vec<Duty> {
         let duties = self.core.step(at(self.now), event);
-        duties.iter().for_each(|duty| self.suspect(*duty));
+        for duty in &duties {
+            self.suspect(*duty);
+            match duty {
+                Duty::AskForVip { .. } => self.asking_since = self.asking_since.or(Some(self.now)),
+                Duty::AddVip => self.asking_since = None,
+                _ => {}
+            }
+        }
+        if !matches!(
+            self.core.standing(BootMs(self.now)),
+            Standing::Holding | Standing::Handover
+        ) {
+            self.asking_since = None;
+        }
         duties
     }
 
@@ -237,10 +253,11 @@ impl World {
                     matches!(standing, Standing::Holding | Standing::Handover),
                     "{duty:?} while {standing:?}"
                 );
-                // Whoever has had it for some questions' time was seen, and waited for.
+                // Whoever has had it for some questions' time was seen, and waited for, but not for ever.
                 let seen = self.another_has_it() && self.now >= self.other.0 + 150;
+                let waited = self.asking_since.is_some_and(|since| self.now >= since + 3000);
                 assert!(
-                    duty == Duty::RenewVip || !seen || self.now >= self.other.0 + 3000,
+                    duty == Duty::RenewVip || !seen || waited,
                     "added while another machine has it"
                 );
             }
