@@ -16,7 +16,7 @@ use crate::net::{self, Local, Outgoing};
 use crate::pins::Pins;
 use crate::roles::Role;
 use crate::sequencer::Sequencer;
-use crate::task::{Channels, Settings, State, Task};
+use crate::task::{Channels, Ended, Settings, State, Task};
 use crate::threads::apply::ApplyThread;
 use crate::threads::checkpoint::CheckpointThread;
 use crate::threads::fetch::FetchThread;
@@ -84,7 +84,7 @@ pub struct Replica {
 
 struct Running {
     /// Gives the log's last index; none if this node's disk has failed.
-    task: JoinHandle<Option<u64>>,
+    task: JoinHandle<Option<Ended>>,
     log: JoinHandle<()>,
     apply: JoinHandle<()>,
     fetch: Vec<JoinHandle<()>>,
@@ -425,7 +425,8 @@ impl Replica {
         !self.running.task.is_finished()
     }
 
-    /// Ends the loop, syncs the log, applies and checkpoints what is committed, and leaves the clean-stop mark.
+    /// Ends the loop, syncs the log, applies and checkpoints what is committed, and leaves the clean-stop mark, unless this node
+    /// may still lack what it had confirmed.
     pub fn stop(self) -> Result<(), ReplicaError> {
         self.handle.stop();
         let Running {
@@ -444,7 +445,7 @@ impl Replica {
         drop(watchdog);
         let failed = |name| move |_| ReplicaError::Thread(name, std::io::Error::other("it panicked"));
         // A disk that has failed gets nothing more, and nothing on it is called clean.
-        let last = task
+        let ended = task
             .join()
             .map_err(failed("hf-loop"))?
             .ok_or(ReplicaError::DiskFailed)?;
@@ -461,13 +462,18 @@ impl Replica {
             return Err(ReplicaError::DiskFailed);
         }
         checkpoint::run(self.handle.store())?;
-        open::mark_clean(&disk, LogIndex(last))?;
+        match ended.clean {
+            Some(last) => open::mark_clean(&disk, last)?,
+            None => tracing::warn!(
+                "stopped without the mark of a clean stop: this node isn't sure yet to hold all that it had received"
+            ),
+        }
         Ok(())
     }
 }
 
 /// The loop has a thread and a runtime of its own: a shared one costs more and stalls longer.
-fn spawn_loop<F>(build: F) -> Result<JoinHandle<Option<u64>>, ReplicaError>
+fn spawn_loop<F>(build: F) -> Result<JoinHandle<Option<Ended>>, ReplicaError>
 where
     F: FnOnce(mpsc::Receiver<net::NetEvent>, net::ToLoop) -> Result<Task, ReplicaError> + Send + 'static,
 {

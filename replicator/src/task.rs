@@ -73,6 +73,12 @@ pub(crate) struct Channels {
     pub(crate) health: Arc<DiskHealth>,
 }
 
+/// The loop has ended in order: all that it took in is with the threads.
+pub(crate) struct Ended {
+    /// What the mark of a clean stop may say.
+    pub(crate) clean: Option<LogIndex>,
+}
+
 pub(crate) struct Settings {
     pub(crate) id: u64,
     pub(crate) names: BTreeMap<u64, String>,
@@ -152,8 +158,8 @@ impl Task {
         self.state.role.unwrap_or(Role::None)
     }
 
-    /// Until `Command::Stop`. Gives the log's last index, unless this node's disk has failed.
-    pub(crate) async fn run(mut self) -> Option<u64> {
+    /// Until `Command::Stop`. None: its disk has failed.
+    pub(crate) async fn run(mut self) -> Option<Ended> {
         let mut ticks = tokio::time::interval(self.settings.tick);
         // Never in bursts: a follower would answer a heartbeat and then time out within a millisecond.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -180,7 +186,9 @@ impl Task {
         self.flush();
         let _ = self.channels.log.send(LogWork::Persist(self.gather.rest()));
         self.hand_to_apply(true);
-        Some(self.core.last())
+        Some(Ended {
+            clean: self.core.clean_end(),
+        })
     }
 
     /// When something that was held back must go on.

@@ -2,6 +2,7 @@
 
 use super::{Core, Peer};
 use crate::memory_log::OldEntries;
+use holdfast_storage::types::LogIndex;
 use raft::{INVALID_ID, StateRole};
 
 impl<O: OldEntries> Core<O> {
@@ -42,6 +43,11 @@ impl<O: OldEntries> Core<O> {
     }
     pub fn is_forgetful(&self) -> bool {
         self.forgetful.is_some()
+    }
+    /// What a clean-stop mark may say: the end of the log. None for a node that may still lack what it confirmed in a life before:
+    /// an end in order doesn't bring that back.
+    pub fn clean_end(&self) -> Option<LogIndex> {
+        (!self.is_forgetful()).then(|| LogIndex(self.last()))
     }
     pub fn durable_alone_ms(&self) -> Option<u64> {
         self.durable_alone_ms

@@ -58,6 +58,7 @@ simulate! {
     a_shaky_network, 40, known: [];
     one_failure_at_a_time, 60, known: [];
     a_forgetful_standby_and_then_the_active_one, 60, known: [];
+    a_forgetful_node_that_stops_in_order, 40, known: [];
     a_standby_that_lost_its_synced_tail, 60, known: [];
     a_new_disk, 25, known: [];
     one_node_gone_for_good, 30, known: [];

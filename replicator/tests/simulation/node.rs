@@ -169,13 +169,13 @@ impl Node {
         (self.applied, self.clean) = (checkpoint, false);
     }
 
-    /// Syncs all, then leaves the mark.
+    /// Syncs all, then leaves the mark, if it may.
     pub(crate) fn stop(&mut self) {
-        self.running = None;
+        let running = self.running.take();
         if let Some(number) = self.disk.newest() {
             self.disk.sync(number);
         }
-        self.clean = true;
+        self.clean = running.is_some_and(|running| running.core.clean_end().is_some());
         self.frozen_until_us = 0;
     }
 

@@ -138,6 +138,37 @@ pub(crate) fn a_forgetful_standby_and_then_the_active_one(seed: u64) {
     assert_eq!(cluster.invariants.received.lost, 0, "one node always had them");
 }
 
+/// What a standby forgot isn't there either after it was started and stopped in order: only the active one, which is cut off, has it.
+pub(crate) fn a_forgetful_node_that_stops_in_order(seed: u64) {
+    let mut cluster = Cluster::new(seed, calm);
+    for _ in 0..6 {
+        let patience = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
+        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
+        let active = cluster.serving().expect("is_recovered says so");
+        let standby = active % 3 + 1;
+        let other = 6 - active - standby;
+        faults::cut_off(&mut cluster, other);
+        let held = cluster.random.between(10_000, SECOND);
+        cluster.hold_syncs(standby, held);
+        let us = cluster.random.between(10_000, cluster.timers.election_us());
+        cluster.run_for(us);
+        cluster.crash(standby);
+        cluster.net.heal();
+        faults::cut_off(&mut cluster, active);
+        for _ in 0..2 {
+            cluster.start(standby);
+            let us = cluster.random.between(1000, SECOND);
+            cluster.run_for(us);
+            cluster.stop(standby);
+        }
+        cluster.start(standby);
+        let us = cluster.random.between(SECOND, cluster.timers.forgetful_wait_ms * 900);
+        cluster.run_for(us);
+        everything_back(&mut cluster);
+    }
+    assert_eq!(cluster.invariants.received.lost, 0, "one node always had them");
+}
+
 /// A standby's disk loses synced entries at its crash. The two others still have them, so it gets them again.
 pub(crate) fn a_standby_that_lost_its_synced_tail(seed: u64) {
     let mut cluster = Cluster::new(seed, calm);

@@ -40,13 +40,16 @@ pub struct Clients {
     pub outcomes: Outcomes,
     /// No new operations.
     pub quiet: bool,
+    /// Nor before then.
+    pub rest_until_us: u64,
 }
 
 impl World {
     pub(super) fn client(&mut self, slot: u64) {
         let pause = self.random.one_of(&[5_000, 20_000, 100_000]);
         let pause = self.random.between(500, pause);
-        if self.clients.quiet || self.clients.waits_for.contains_key(&slot) {
+        let rests = self.clients.quiet || self.now_us < self.clients.rest_until_us;
+        if rests || self.clients.waits_for.contains_key(&slot) {
             self.schedule(20_000 + pause, Whom::World, What::Client(slot));
             return;
         }

@@ -35,10 +35,15 @@ pub enum Kind {
     Away,
     HandOver,
     ClockJump,
+    /// The active node is cut off, and before its lease is over its agent hangs or is killed: its kernel still has the address.
+    CutOffThenHung,
+    /// One standby no longer hears the active node, only the other one, which is started anew again and again; nobody
+    /// changes anything meanwhile.
+    VoterReturns,
 }
 
 impl Kind {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossOfAll,
@@ -66,6 +71,8 @@ impl Kind {
         Self::Away,
         Self::HandOver,
         Self::ClockJump,
+        Self::CutOffThenHung,
+        Self::VoterReturns,
     ];
 
     fn weight(self) -> u64 {

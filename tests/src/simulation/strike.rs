@@ -112,6 +112,27 @@ impl World {
                 let seconds = dice.one_of(&[-3600, -1, 1, 86_400]);
                 self.machines[any as usize - 1].clock.jump(seconds);
             }
+            Kind::CutOffThenHung => {
+                let id = self.active_or(any);
+                self.isolate(id, now_us + 3 * SECOND + pause);
+                let until_us = (!dice.chance(300)).then_some(now_us + 3 * SECOND);
+                let moment = dice.between(0, 1_300_000);
+                self.schedule(moment, Whom::World, What::AgentFails(id, until_us));
+            }
+            Kind::VoterReturns => {
+                let id = self.active_or(any);
+                let (voter, deaf) = (id % 3 + 1, (id + 1) % 3 + 1);
+                let (voter, deaf) = if dice.chance(500) { (voter, deaf) } else { (deaf, voter) };
+                self.net.cut(id, deaf, now_us + 8 * SECOND);
+                self.net.cut(deaf, id, now_us + 8 * SECOND);
+                // With nothing to be done, what the deaf one doesn't hear doesn't make its log too short to win with.
+                self.clients.rest_until_us = now_us + 8 * SECOND;
+                for time in 1..=4 {
+                    let moment = time * 1_600_000 + dice.between(0, 800_000);
+                    let pause = dice.between(10_000, 300_000);
+                    self.schedule(moment, Whom::World, What::Stop(voter, pause));
+                }
+            }
         }
     }
 
@@ -121,7 +142,7 @@ impl World {
     }
 
     /// In order, with the mark of it; the process may still be killed in the midst.
-    fn stop(&mut self, id: u64, pause: u64) {
+    pub(super) fn stop(&mut self, id: u64, pause: u64) {
         self.schedule(pause, Whom::World, What::Start(id));
         if self.machines[id as usize - 1].is_copying() {
             return self.end(id, false);

@@ -43,6 +43,10 @@ pub enum What {
     LookForCopy,
     CopyStep,
     DiskIsMended(u64, bool),
+    /// In order; started anew after so many microseconds.
+    Stop(u64, u64),
+    /// It hangs until then, or is killed.
+    AgentFails(u64, Option<u64>),
 }
 
 /// What a run is told.
@@ -182,6 +186,16 @@ impl World {
             What::Connect(from, to) => self.connect(from, to),
             What::Broken(from, to, link) => self.link_broke(from, to, link),
             What::DiskIsMended(id, restart) => self.disk_is_mended(id, restart),
+            What::Stop(id, pause) if !self.calm => self.stop(id, pause),
+            What::AgentFails(id, Some(until_us)) if !self.calm => {
+                self.machines[id as usize - 1].agent_frozen_us = until_us;
+                self.tell(&format!("n{id}'s agent hangs"));
+            }
+            What::AgentFails(id, None) if !self.calm => {
+                self.kill_agent(id);
+                self.tell(&format!("n{id}'s agent is killed"));
+                self.schedule(3 * SECOND, Whom::World, What::StartAgent(id));
+            }
             other => drop(other),
         }
     }

@@ -108,8 +108,9 @@ impl Replica {
             return Err(why);
         }
         self.threads.end()?;
-        let disk = self.store.data.disk();
-        open::mark_clean(disk, LogIndex(self.core.last())).map_err(|error| error.to_string())?;
+        if let Some(last) = self.core.clean_end() {
+            open::mark_clean(self.store.data.disk(), last).map_err(|error| error.to_string())?;
+        }
         Ok(self.is_redone())
     }
 }
