@@ -48,6 +48,10 @@ struct Wires {
     lies: bool,
     /// What another thread of the process does just before this call.
     beside: Option<(u64, Beside)>,
+    /// The next write of data ends up there.
+    astray: Option<(String, u64)>,
+    /// Files whose write has gone elsewhere, not asked for yet.
+    unwritten: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -61,6 +65,7 @@ pub struct FaultyFile {
     disk: FaultyDisk,
     process: u64,
     kind: Kind,
+    path: String,
 }
 
 fn died() -> io::Error {
@@ -99,6 +104,7 @@ impl FaultyDisk {
             refuses,
             unreadable,
             lies,
+            unwritten: std::mem::take(&mut wires.unwritten),
             ..Wires::default()
         };
     }
@@ -137,6 +143,16 @@ impl FaultyDisk {
 
     pub fn rot(&self, path: &str, offset: u64) -> bool {
         self.disk.rot(path, offset).is_ok()
+    }
+
+    /// The next write of data is done at this place of that file instead, and called done.
+    pub fn misdirect(&self, path: String, offset: u64) {
+        self.wires().astray = Some((path, offset));
+    }
+
+    /// Whose write has gone elsewhere since asked last.
+    pub fn unwritten(&self) -> Vec<String> {
+        std::mem::take(&mut self.wires().unwritten)
     }
 
     /// From now on so many bytes are free.
@@ -212,6 +228,7 @@ impl Disk for FaultyDisk {
             disk: self.clone(),
             process: self.wires().process,
             kind,
+            path: path.to_owned(),
         })
     }
 
@@ -256,8 +273,25 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.disk
-            .change(Some(self.process), self.kind, || self.file.write_at(data, offset))
+        let goes_astray = |wires: &mut Wires| {
+            if self.kind == Kind::Data {
+                wires.astray.take()
+            } else {
+                None
+            }
+        };
+        self.disk.change(Some(self.process), self.kind, || {
+            let astray = goes_astray(&mut self.disk.wires());
+            let elsewhere =
+                astray.and_then(|(path, at)| Some((self.disk.disk.open(&path, OpenHow::default()).ok()?, at)));
+            match elsewhere {
+                Some((file, at)) => {
+                    self.disk.wires().unwritten.push(self.path.clone());
+                    file.write_at(data, at)
+                }
+                None => self.file.write_at(data, offset),
+            }
+        })
     }
 
     fn write_synced(&self, data: &[u8], offset: u64) -> io::Result<()> {

@@ -40,10 +40,12 @@ pub enum Kind {
     /// One standby no longer hears the active node, only the other one, which is started anew again and again; nobody
     /// changes anything meanwhile.
     VoterReturns,
+    /// A write of data ends up in another file, or at another place of its own.
+    Misdirect,
 }
 
 impl Kind {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossOfAll,
@@ -73,6 +75,7 @@ impl Kind {
         Self::ClockJump,
         Self::CutOffThenHung,
         Self::VoterReturns,
+        Self::Misdirect,
     ];
 
     fn weight(self) -> u64 {

@@ -65,6 +65,7 @@ impl World {
         let outstanding: Vec<u64> = self.judge.received.indexes().collect();
         let machine = &mut self.machines[id as usize - 1];
         machine.end(power, &outstanding, &mut self.fate);
+        self.note_unwritten(id);
         self.ended(id);
         if power {
             let pause = self.fate.between(100_000, 3 * SECOND);

@@ -10,6 +10,7 @@ use super::replica::Event;
 use super::world::{What, Whom, World};
 use holdfast_replicator::roles::Role;
 use holdfast_storage::data;
+use holdfast_storage::types::{BLOCK, Ino};
 
 impl World {
     /// The node that serves, or else any.
@@ -94,6 +95,7 @@ impl World {
             }
             Kind::Full => self.fill(any, pause, &mut dice),
             Kind::Rot => self.rot(any, &mut dice),
+            Kind::Misdirect => self.misdirect(any, &mut dice),
             Kind::NewDisk => self.new_disk(any, pause),
             Kind::Away => {
                 let long = dice.between(8, 20) * SECOND;
@@ -185,6 +187,7 @@ impl World {
         let dead = machine.disk.is_dead();
         machine.forget_process(false, &mut self.fate);
         machine.stored = stored;
+        self.note_unwritten(id);
         self.committed(id, &committed);
         self.ended(id);
         match stopped {
@@ -230,8 +233,8 @@ impl World {
         self.schedule(pause, Whom::World, What::DiskIsMended(id, false));
     }
 
-    /// One byte of one file, where no other machine's copy is in doubt.
-    fn rot(&mut self, id: u64, dice: &mut Random) {
+    /// A byte of a file that has some, where no other machine's copy is in doubt.
+    fn to_be_damaged(&self, id: u64, dice: &mut Random) -> Option<(Ino, u64)> {
         let others = |machine: &&super::machine::Machine| machine.id != id;
         let alone = self
             .machines
@@ -246,17 +249,59 @@ impl World {
             .map(|(ino, bytes)| (*ino, bytes.len() as u64))
             .collect();
         if !alone || inos.is_empty() {
-            return;
+            return None;
         }
         let (ino, size) = dice.one_of(&inos);
-        let offset = dice.between(0, size);
+        Some((ino, dice.between(0, size)))
+    }
+
+    fn is_damaged(&mut self, id: u64, ino: Ino) {
         let machine = &mut self.machines[id as usize - 1];
-        if machine.disk.rot(&data::path(ino), offset) {
-            machine.rot.insert(ino);
-            if !machine.replica().is_some_and(super::replica::Replica::is_redone) {
-                machine.rot.process_ended();
-            }
+        machine.rot.insert(ino);
+        if !machine.replica().is_some_and(super::replica::Replica::is_redone) {
+            machine.rot.process_ended();
+        }
+    }
+
+    fn rot(&mut self, id: u64, dice: &mut Random) {
+        let Some((ino, offset)) = self.to_be_damaged(id, dice) else {
+            return;
+        };
+        if self.machines[id as usize - 1].disk.rot(&data::path(ino), offset) {
+            self.is_damaged(id, ino);
             self.tell(&format!("n{id}: byte {offset} of inode {ino} rots"));
+        }
+    }
+
+    /// What is hit has other bytes from the next write on; whose write it was has its former ones.
+    fn misdirect(&mut self, id: u64, dice: &mut Random) {
+        let Some((ino, offset)) = self.to_be_damaged(id, dice) else {
+            return;
+        };
+        // Redo can't tell a write that went astray from one that a crash has torn; armed for later it would still meet it.
+        let replica = self.machines[id as usize - 1].replica();
+        if !replica.is_some_and(super::replica::Replica::is_redone) {
+            return;
+        }
+        let at = offset / BLOCK * BLOCK;
+        self.machines[id as usize - 1].disk.misdirect(data::path(ino), at);
+        self.is_damaged(id, ino);
+        self.tell(&format!(
+            "n{id}: the next write of data ends up at byte {at} of inode {ino}"
+        ));
+    }
+
+    /// Whose write has gone astray lacks it.
+    pub(super) fn note_unwritten(&mut self, id: u64) {
+        for path in self.machines[id as usize - 1].disk.unwritten() {
+            let number = path
+                .rsplit('/')
+                .next()
+                .and_then(|name| u64::from_str_radix(name, 16).ok());
+            if let Some(ino) = number.map(Ino) {
+                self.is_damaged(id, ino);
+                self.tell(&format!("n{id}: a write of inode {ino} has gone astray"));
+            }
         }
     }
 

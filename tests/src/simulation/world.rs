@@ -295,6 +295,7 @@ impl World {
             publish,
             ..
         } = turn;
+        self.note_unwritten(id);
         for (in_us, event) in later {
             self.schedule(in_us, Whom::Daemon(id, start), What::Daemon(event));
         }

@@ -16,7 +16,9 @@ impl ReplicasAgree {
     /// A replica whose blocks are known to be rotten says so, or nothing; what redo may have taken for sound is left out.
     pub fn found(&mut self, machine: &Machine, part: Part) -> Result<(), String> {
         let Ok(found) = part.found else { return Ok(()) };
-        if found.is_damaged() || machine.rot.is_in_doubt() {
+        // A digest counts the marks of damaged blocks.
+        let is_digest = found.hash.len() != blake3::OUT_LEN;
+        if found.is_damaged() || machine.rot.is_in_doubt() || (is_digest && !machine.rot.is_empty()) {
             return Ok(());
         }
         let (node, hash) = self
