@@ -3,10 +3,16 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// CLOCK_BOOTTIME in ms: goes on during suspend, is never set.
-pub fn boottime_ms() -> u64 {
+/// CLOCK_BOOTTIME: goes on during suspend, is never set.
+pub fn boottime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The same in ms.
+pub fn boottime_ms() -> u64 {
+    let now = boottime();
+    now.as_secs() * 1000 + u64::from(now.subsec_millis())
 }
 
 /// Since 1970. A clock that shows a time before was never set.

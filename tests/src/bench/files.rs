@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rand::RngExt as _;
 
 use super::figures::{Figure, Laps, megabytes, rate};
-use crate::clock::{Deadline, now};
+use crate::clock::{Deadline, now, pause};
 
 pub const APPEND: usize = 4 << 10;
 pub const PAGE: usize = 8 << 10;
@@ -22,6 +22,7 @@ const SMALL_FILES: usize = 1500;
 /// As PBX recorders do: 200 ms of a call at a time.
 const RECORDINGS: usize = 200;
 const PIECE: usize = 3200;
+const PIECE_EVERY: Duration = Duration::from_millis(200);
 const RECORDERS: usize = 4;
 
 pub const APPEND_ROW: &str = "4 KiB append + fdatasync";
@@ -179,4 +180,51 @@ pub fn record(dir: &Path, length: Duration) -> Result<Vec<Figure>> {
         ),
         Figure::less("200 recordings, p99 of a write", "µs", all.quantile(0.99)),
     ])
+}
+
+/// Calls that are recorded at their own pace, for as long as one likes.
+pub struct Recorders {
+    calls: Vec<File>,
+}
+
+impl Recorders {
+    pub fn new(dir: &Path) -> Result<Self> {
+        let open = |call| create(&dir.join(format!("call{call:05}")));
+        let calls = (0..RECORDINGS).map(open).collect::<Result<_>>()?;
+        Ok(Self { calls })
+    }
+
+    /// How long each write took, by what `phase` was when it began.
+    ///
+    /// # Errors
+    /// A write fails.
+    pub fn run(&self, phase: &AtomicUsize, stop: &AtomicBool) -> Result<[Laps; 2]> {
+        let (piece, began) = (noise(PIECE), now());
+        let recorder = |calls: &[File]| -> Result<[Laps; 2]> {
+            let mut laps = [Laps::default(), Laps::default()];
+            let (mut due, every) = (Duration::ZERO, PIECE_EVERY / u32::try_from(calls.len())?);
+            for mut call in calls.iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                pause(due.saturating_sub(began.elapsed()));
+                due += every;
+                let laps = &mut laps[phase.load(Ordering::Relaxed)];
+                laps.begin();
+                call.write_all(&piece)?;
+                laps.lap();
+            }
+            Ok(laps)
+        };
+        std::thread::scope(|scope| {
+            let parts = self.calls.chunks(RECORDINGS / RECORDERS);
+            let threads: Vec<_> = parts.map(|calls| scope.spawn(|| recorder(calls))).collect();
+            let mut all = [Laps::default(), Laps::default()];
+            for thread in threads {
+                let laps = thread.join().expect("a recorder doesn't panic")?;
+                all.iter_mut().zip(&laps).for_each(|(all, laps)| all.add(laps));
+            }
+            Ok(all)
+        })
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use holdfast_tests::bench::catch_up::CatchUp;
 use holdfast_tests::bench::floor;
 use holdfast_tests::bench::many::{HoldOpen, Many};
 use holdfast_tests::bench::report::Report;
@@ -43,6 +44,8 @@ struct Cli {
 enum Part {
     /// Very many files: walked through beside the local disk, open at once, through a failover; and what they cost in memory.
     Many(Many),
+    /// How fast a node comes back, how much crosses the network for it, and what recordings notice meanwhile.
+    CatchUp(CatchUp),
     #[command(hide = true)]
     HoldOpen(HoldOpen),
     #[command(subcommand, hide = true)]
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.part {
         Some(Part::Floor(part)) => part.run(),
         Some(Part::Many(many)) => measure(cli.json.as_deref(), |dir| many.run(dir)),
+        Some(Part::CatchUp(part)) => measure(cli.json.as_deref(), |dir| part.run(dir)),
         Some(Part::HoldOpen(part)) => part.run(),
         None => compare(&cli),
     };

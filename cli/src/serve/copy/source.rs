@@ -1,4 +1,5 @@
-//! The active node's side. Reading for a copy stands back behind the PBX: while changes come in, half of the time is theirs.
+//! The active node's side. Reading for a copy stands back behind the PBX: while changes come in, two thirds of the time
+//! are theirs, and the processor is theirs first.
 
 use super::super::peers::asking;
 use super::super::shared::Shared;
@@ -7,7 +8,7 @@ use holdfast_proto::copy::{
     BeginRequest, Begun, BlocksAnswer, BlocksRequest, EndRequest, Ended, KeysAnswer, KeysRequest, Pair, Piece,
     PiecesRequest, Range,
 };
-use holdfast_replicator::clock::boottime_ms;
+use holdfast_replicator::clock::boottime;
 use holdfast_replicator::copy::Basis;
 use holdfast_replicator::net::{PROTOCOL, Speaker, agreed};
 use holdfast_storage::copy::{BLOCKS_MAX, Blocks, Source};
@@ -19,6 +20,7 @@ use rand::RngExt as _;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -27,8 +29,14 @@ use tonic::{Request, Response, Status};
 const AHEAD: usize = 4;
 /// No receiver asks for more at once.
 const RANGES_MAX: usize = 1 << 16;
-/// The longest that reading stands back at once.
+/// A node where nothing was changed for so long isn't busy; the view is this old at most four times over.
+const BUSY_FOR: Duration = Duration::from_millis(250);
+/// So many times as long as reading took it stands back on a busy one ...
+const REST_TIMES: u32 = 2;
+/// ... but never longer than this at once.
 const REST_MAX: Duration = Duration::from_millis(100);
+/// Below all other threads of the daemon.
+const NICE: i32 = 10;
 
 #[derive(Clone)]
 pub(in super::super) struct CopyService {
@@ -69,27 +77,32 @@ impl CopyService {
         Ok(session)
     }
 
-    /// Runs on a thread that may block; each answer waits until there is room.
+    /// Runs on a thread of its own, that may block and goes last; each answer waits until there is room.
     fn answer<T: Send + 'static>(
         &self,
         session: &Session,
         work: impl FnOnce(&mut Giver<T>) -> Result<(), StoreError> + Send + 'static,
-    ) -> Answers<T> {
+    ) -> Result<Answers<T>, Status> {
         let (answers, stream) = mpsc::channel(AHEAD);
         let mut giver = Giver {
             answers: answers.clone(),
             shared: self.shared.clone(),
             session: session.clone(),
+            runtime: Handle::current(),
             sequenced: 0,
-            since_ms: boottime_ms(),
+            busy_until: Duration::ZERO,
+            since: boottime(),
         };
-        tokio::task::spawn_blocking(move || {
+        let read = move || {
+            let _ = rustix::process::nice(NICE);
             if let Err(error) = work(&mut giver) {
                 giver.shared.handle.read_failed(&error);
                 let _ = answers.blocking_send(Err(failed(&error)));
             }
-        });
-        ReceiverStream::new(stream)
+        };
+        let thread = std::thread::Builder::new().name("hf-copy".into()).spawn(read);
+        thread.map_err(|error| Status::unavailable(format!("the source can't start a thread that reads: {error}")))?;
+        Ok(ReceiverStream::new(stream))
     }
 }
 
@@ -105,8 +118,11 @@ struct Giver<T> {
     answers: mpsc::Sender<Result<T, Status>>,
     shared: Arc<Shared>,
     session: Session,
+    runtime: Handle,
+    /// What was sequenced, and until when that makes this node a busy one.
     sequenced: u64,
-    since_ms: u64,
+    busy_until: Duration,
+    since: Duration,
 }
 
 impl<T> Giver<T> {
@@ -114,15 +130,18 @@ impl<T> Giver<T> {
     fn give(&mut self, answer: T) -> bool {
         let handle = &self.shared.handle;
         handle.go_on_copy(self.session.node, &self.session.basis);
-        let sequenced = handle.view().latest().sequenced;
+        let (now, sequenced) = (boottime(), handle.view().latest().sequenced);
         if sequenced != std::mem::replace(&mut self.sequenced, sequenced) {
-            let took = Duration::from_millis(boottime_ms().saturating_sub(self.since_ms));
-            let gone = tokio::time::timeout(took.min(REST_MAX), self.answers.closed());
-            let _ = tokio::runtime::Handle::current().block_on(gone);
+            self.busy_until = now + BUSY_FOR;
+        }
+        if now < self.busy_until {
+            let rest = now.saturating_sub(self.since) * REST_TIMES;
+            let gone = async { tokio::time::timeout(rest.min(REST_MAX), self.answers.closed()).await };
+            let _ = self.runtime.block_on(gone);
         }
         let listens = self.answers.blocking_send(Ok(answer)).is_ok();
         // Waiting for the receiver is no work.
-        self.since_ms = boottime_ms();
+        self.since = boottime();
         listens
     }
 }
@@ -227,7 +246,8 @@ impl Copy for CopyService {
     async fn pieces(&self, request: Request<PiecesRequest>) -> Result<Response<Self::PiecesStream>, Status> {
         let session = self.session(&request, request.get_ref().session)?;
         let source = session.source.clone();
-        Ok(Response::new(self.answer(&session, move |to| pieces(&source, to))))
+        let answers = self.answer(&session, move |to| pieces(&source, to))?;
+        Ok(Response::new(answers))
     }
 
     async fn keys(&self, request: Request<KeysRequest>) -> Result<Response<KeysAnswer>, Status> {
@@ -253,9 +273,8 @@ impl Copy for CopyService {
                 "too many ranges at once, or some that no file can have",
             ));
         }
-        Ok(Response::new(
-            self.answer(&session, move |to| blocks(&source, ranges, to)),
-        ))
+        let answers = self.answer(&session, move |to| blocks(&source, ranges, to))?;
+        Ok(Response::new(answers))
     }
 
     async fn end(&self, request: Request<EndRequest>) -> Result<Response<Ended>, Status> {
