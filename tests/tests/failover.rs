@@ -21,6 +21,7 @@ use common::{holds_vip, log, start, write_synced};
 use holdfast_tests::clock::{now, pause, wait_for};
 use holdfast_tests::lab::{LabOptions, Node, cluster_status};
 use holdfast_tests::process::ProcessId;
+use rustix::process::Signal;
 
 const SLEEPER: &str = r#"
 [[unit]]
@@ -365,6 +366,47 @@ fn a_standby_that_was_away_catches_up() {
     third.start().unwrap();
     let next = wait_other(&lab, &active);
     assert_records(&next.mnt().join("records"), acknowledged);
+}
+
+/// A node that crashed may lack what it had confirmed from memory. Started out of everybody's reach and stopped in order it still does.
+#[test]
+fn an_end_in_order_vouches_for_nothing_that_a_crash_took() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    let node = lab.others(active.name())[0].clone();
+    let leaves_the_mark = || {
+        node.signal_daemon("holdfast", Signal::TERM).unwrap();
+        let ended = || Ok(node.daemon("holdfast").is_none().then_some(()));
+        wait_for("the daemon to end", PATIENCE, ended).unwrap();
+        node.dir().join("store/clean-stop").exists()
+    };
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert!(leaves_the_mark(), "it lacked nothing:\n{}", node.log_tails(20));
+
+    node.start().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    node.kill().unwrap();
+    lab.cut(node.name()).unwrap();
+    node.start().unwrap();
+    wait_for("the daemon to answer", PATIENCE, || {
+        Ok(cluster_status::is_live(&node).then_some(()))
+    })
+    .unwrap();
+    assert!(
+        !leaves_the_mark(),
+        "it can't know what it lacks:\n{}",
+        node.log_tails(20)
+    );
+
+    lab.heal().unwrap();
+    node.start().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    wait_for("the node to have again what it had", PATIENCE, || {
+        let forgetful = cluster_status::entry(&lab.status()?, node.name())["forgetful"].as_bool();
+        Ok((forgetful == Some(false)).then_some(()))
+    })
+    .unwrap();
+    assert!(leaves_the_mark(), "it has all of it again:\n{}", node.log_tails(20));
 }
 
 #[test]

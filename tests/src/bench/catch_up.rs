@@ -3,15 +3,16 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustix::fs::{XattrFlags, setxattr};
+use holdfast_storage::disk::aligned::AlignedBuf;
+use rustix::fs::{Mode, OFlags, XattrFlags, setxattr};
 
-use super::figures::{Figure, Laps};
+use super::figures::{Figure, Laps, megabytes};
 use super::files::Recorders;
 use super::report::{HOLDFAST, Report};
 use super::run::say;
@@ -125,9 +126,39 @@ impl CatchUp {
             self.by_differences(&lab, &active, round, &mut measured)?;
         }
         self.under_load(&lab, &active, &mut measured)?;
-        same(&lab)?;
+        self.compared(&lab, &mut measured)?;
         lab.down(false)?;
         Ok(measured.0)
+    }
+
+    /// `holdfast check` beside the rate at which the disk gives the same bytes to three readers at once.
+    fn compared(&self, lab: &Lab, measured: &mut Measured) -> Result<()> {
+        println!("the replicas are compared, nothing else goes on");
+        let files = lab.nodes().iter().map(|node| largest(&node.dir().join("store/data")));
+        let files = files.collect::<Result<Vec<_>>>()?;
+        for _ in 0..self.rounds {
+            let began = now();
+            let read = std::thread::scope(|scope| {
+                let readers: Vec<_> = files.iter().map(|file| scope.spawn(|| read_directly(file))).collect();
+                let read = readers
+                    .into_iter()
+                    .map(|reader| reader.join().expect("a reader doesn't panic"));
+                read.sum::<Result<u64>>()
+            })?;
+            measured.add(Figure::more(
+                "three replicas read, no check",
+                "MB/s",
+                megabytes(read, began.elapsed()),
+            ));
+            let began = now();
+            same(lab)?;
+            measured.add(Figure::more(
+                "three replicas checked",
+                "MB/s",
+                megabytes(read, began.elapsed()),
+            ));
+        }
+        Ok(())
     }
 
     /// One per cent of the store changes, again and again, until the log doesn't reach back.
@@ -244,4 +275,28 @@ fn same(lab: &Lab) -> Result<()> {
         checked.said
     );
     Ok(())
+}
+
+fn largest(dir: &Path) -> Result<PathBuf> {
+    let mut largest = (0, PathBuf::new());
+    for folder in fs::read_dir(dir)? {
+        for file in fs::read_dir(folder?.path())? {
+            let file = file?;
+            largest = largest.max((file.metadata()?.len(), file.path()));
+        }
+    }
+    Ok(largest.1)
+}
+
+/// Around the page cache. Gives its length.
+fn read_directly(path: &Path) -> Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("opening {}", path.display()))?;
+    let (mut block, mut at) = (AlignedBuf::zeroed(MIB), 0);
+    loop {
+        match rustix::io::pread(&file, &mut block[..], at)? {
+            0 => return Ok(at),
+            len => at += len as u64,
+        }
+    }
 }
