@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anyhow::ensure;
 use common::classes::{CLASSES, directory_of};
 use common::disks::{Disk, command, folder, in_folder};
 use common::replace::{replace, version, version_in};
 use common::{Appender, PATIENCE, assert_records, assert_same, content, lab, ready, seconds, write};
-use holdfast_tests::clock::pause;
+use holdfast_tests::clock::{pause, wait_for};
 use holdfast_tests::lab::LabOptions;
 use holdfast_tests::process::{ProcessId, run, wait_child};
 use rustix::process::Signal;
@@ -163,11 +164,14 @@ fn interrupted_it_leaves_nothing_behind() {
     let name = dir.to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(name), "{mounts}");
-    let loops = run(
-        Command::new("losetup").args(["--list", "--noheadings", "--output", "BACK-FILE"]),
-        PATIENCE,
-    );
-    let loops = String::from_utf8(loops.unwrap().stdout).unwrap();
-    assert!(!loops.contains(name), "{loops}");
     assert!(!dir.exists(), "{name} is still there");
+    // The kernel lets them go by itself, each a moment after the file system on it is gone.
+    wait_for("its loop devices to go", PATIENCE, || {
+        let list = ["--list", "--noheadings", "--output", "BACK-FILE"];
+        let said = run(Command::new("losetup").args(list), PATIENCE)?.stdout;
+        let loops = String::from_utf8_lossy(&said).into_owned();
+        ensure!(!loops.contains(name), "{loops}");
+        Ok(Some(()))
+    })
+    .unwrap();
 }

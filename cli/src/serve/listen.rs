@@ -19,6 +19,10 @@ use tonic::transport::Server;
 const GREETING_MAX: usize = 32;
 /// A handshake that takes longer is given up.
 const GREETING_LONGEST: Duration = Duration::from_secs(2);
+/// A peer is asked so often whether it is still there, and given up if it doesn't say so: a machine without power closes no
+/// connection, and what is being read for it would wait for a quarter of an hour.
+const ECHO_EVERY: Duration = Duration::from_secs(5);
+const ECHO_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) struct Servers {
     tasks: Vec<JoinHandle<()>>,
@@ -47,6 +51,8 @@ pub(super) async fn start(live: Arc<Live>, local_doors: Routes, remote_doors: Ro
         .serve_with_incoming(UnixListenerStream::new(local));
     let (accepted, connections) = mpsc::channel(GREETING_MAX);
     let remote_server = Server::builder()
+        .http2_keepalive_interval(Some(ECHO_EVERY))
+        .http2_keepalive_timeout(Some(ECHO_WITHIN))
         .add_routes(remote_doors)
         .serve_with_incoming(ReceiverStream::new(connections));
     let run = |what: &'static str, ended: Result<(), tonic::transport::Error>| {

@@ -21,12 +21,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// Answers that wait for the network.
 const AHEAD: usize = 4;
+/// Threads that read, of all receivers: two nodes ask for two things each at most.
+const ANSWERS_MAX: usize = 8;
 /// No receiver asks for more at once.
 const RANGES_MAX: usize = 1 << 16;
 /// A node where nothing was changed for so long isn't busy; the view is this old at most four times over.
@@ -42,6 +44,7 @@ const NICE: i32 = 10;
 pub(in super::super) struct CopyService {
     shared: Arc<Shared>,
     sessions: Arc<Mutex<BTreeMap<u64, Session>>>,
+    answering: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -60,6 +63,7 @@ impl CopyService {
         Self {
             shared,
             sessions: Arc::default(),
+            answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
         }
     }
 
@@ -83,6 +87,8 @@ impl CopyService {
         session: &Session,
         work: impl FnOnce(&mut Giver<T>) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Answers<T>, Status> {
+        let busy = |_| Status::unavailable("the source answers as many questions as it can at once");
+        let turn = self.answering.clone().try_acquire_owned().map_err(busy)?;
         let (answers, stream) = mpsc::channel(AHEAD);
         let mut giver = Giver {
             answers: answers.clone(),
@@ -99,6 +105,7 @@ impl CopyService {
                 giver.shared.handle.read_failed(&error);
                 let _ = answers.blocking_send(Err(failed(&error)));
             }
+            drop(turn);
         };
         let thread = std::thread::Builder::new().name("hf-copy".into()).spawn(read);
         thread.map_err(|error| Status::unavailable(format!("the source can't start a thread that reads: {error}")))?;
