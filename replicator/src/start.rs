@@ -83,7 +83,7 @@ pub struct Replica {
 }
 
 struct Running {
-    /// Gives the log's last index; none if this node's disk has failed.
+    /// None: this node's disk has failed.
     task: JoinHandle<Option<Ended>>,
     log: JoinHandle<()>,
     apply: JoinHandle<()>,

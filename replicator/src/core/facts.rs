@@ -85,13 +85,18 @@ impl<O: OldEntries> Core<O> {
         self.node.raft.vote != INVALID_ID && self.node.raft.vote != self.config.id
     }
 
-    /// Peers whose next entry is no longer in this leader's log: they can't catch up by it.
+    /// Peers whose next entry is no longer in this leader's log: they can't catch up by it. Theirs ends before it begins, or with
+    /// a tail that nobody took over, and all that this log holds is of later terms.
     pub fn left_behind(&self) -> Vec<u64> {
         let first = self.first();
+        let before = self.node.raft.raft_log.term(first.saturating_sub(1)).unwrap_or(0);
         let matched = |id: u64| self.node.raft.prs().get(id).map_or(0, |progress| progress.matched);
         let behind = |id: u64, peer: &Peer| {
-            let last = peer.state.map(|state| state.last_index.max(matched(id)));
-            self.is_leader() && last.is_some_and(|last| last.saturating_add(1) < first)
+            let ends_before = |last, term| last < first.saturating_sub(1) || term < before;
+            let apart = peer
+                .state
+                .is_some_and(|state| ends_before(state.last_index, state.last_term));
+            self.is_leader() && matched(id).saturating_add(1) < first && apart
         };
         self.peers
             .iter()

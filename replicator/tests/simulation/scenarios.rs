@@ -108,23 +108,28 @@ pub(crate) fn one_failure_at_a_time(seed: u64) {
     assert_eq!(cluster.invariants.received.lost, 0, "one failure at a time");
 }
 
+/// Gives the active node, which still has all, and the standby, which has forgotten some of it.
+fn crash_of_one_of_two_that_hold_the_newest(cluster: &mut Cluster) -> (u64, u64) {
+    let patience = few_elections_us(cluster) + cluster.timers.forgetful_wait_ms * 1000;
+    assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
+    let active = cluster.serving().expect("is_recovered says so");
+    let standby = active % 3 + 1;
+    // The other standby hears nothing for a while.
+    faults::cut_off(cluster, 6 - active - standby);
+    let held = cluster.random.between(10_000, SECOND);
+    cluster.hold_syncs(standby, held);
+    let us = cluster.random.between(10_000, cluster.timers.election_us());
+    cluster.run_for(us);
+    cluster.crash(standby);
+    (active, standby)
+}
+
 /// The standby's failure is no danger by itself; but what it forgot must not be outvoted when the active one goes
 /// before the standby has caught up.
 pub(crate) fn a_forgetful_standby_and_then_the_active_one(seed: u64) {
     let mut cluster = Cluster::new(seed, calm);
     for _ in 0..6 {
-        let patience = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
-        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
-        let active = cluster.serving().expect("is_recovered says so");
-        let standby = active % 3 + 1;
-        // The other standby hears nothing for a while, so that only two hold the newest entries.
-        let other = 6 - active - standby;
-        faults::cut_off(&mut cluster, other);
-        let held = cluster.random.between(10_000, SECOND);
-        cluster.hold_syncs(standby, held);
-        let us = cluster.random.between(10_000, cluster.timers.election_us());
-        cluster.run_for(us);
-        cluster.crash(standby);
+        let (active, standby) = crash_of_one_of_two_that_hold_the_newest(&mut cluster);
         cluster.run_for(5000);
         cluster.net.heal();
         cluster.start(standby);
@@ -142,17 +147,7 @@ pub(crate) fn a_forgetful_standby_and_then_the_active_one(seed: u64) {
 pub(crate) fn a_forgetful_node_that_stops_in_order(seed: u64) {
     let mut cluster = Cluster::new(seed, calm);
     for _ in 0..6 {
-        let patience = few_elections_us(&cluster) + cluster.timers.forgetful_wait_ms * 1000;
-        assert!(cluster.run_until(patience, Cluster::is_recovered), "no recovery");
-        let active = cluster.serving().expect("is_recovered says so");
-        let standby = active % 3 + 1;
-        let other = 6 - active - standby;
-        faults::cut_off(&mut cluster, other);
-        let held = cluster.random.between(10_000, SECOND);
-        cluster.hold_syncs(standby, held);
-        let us = cluster.random.between(10_000, cluster.timers.election_us());
-        cluster.run_for(us);
-        cluster.crash(standby);
+        let (active, standby) = crash_of_one_of_two_that_hold_the_newest(&mut cluster);
         cluster.net.heal();
         faults::cut_off(&mut cluster, active);
         for _ in 0..2 {
