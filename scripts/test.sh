@@ -89,6 +89,6 @@ step "build" scripts/build.sh || finish
 step "format and lints" scripts/check.sh
 step "units, properties and simulations; vip-agent in network namespaces" \
     cargo test --release --locked --no-fail-fast --workspace --exclude holdfast-tests
-step "every decoder against anything" env SECONDS_EACH=20 SEED=1 scripts/fuzz.sh
+step "every decoder against anything" env SECONDS_EACH=60 SEED=1 scripts/fuzz.sh
 step "clusters of three nodes" cargo test --release --locked --no-fail-fast -p holdfast-tests -- --test-threads=1
 finish

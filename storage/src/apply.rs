@@ -96,7 +96,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
                 if let Effect::Check { id, part } = effect {
                     self.commit(entry.index)?;
                     let found = if entry.index > self.redo_until {
-                        check::part(&self.store, &part)
+                        check::part(&self.store, &part, &mut self.large)
                     } else {
                         Err(REDOING.into())
                     };

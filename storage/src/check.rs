@@ -57,10 +57,14 @@ pub const NO_MORE: u64 = u64::MAX;
 /// Whatever is asked for, no more than this is read in one piece.
 const DATA_MAX: u64 = 16 << 20;
 
-pub(crate) fn part<D: Disk, M: Meta>(store: &Store<D, M>, part: &CheckPart) -> Result<Found, String> {
+pub(crate) fn part<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    part: &CheckPart,
+    buffer: &mut AlignedBuf,
+) -> Result<Found, String> {
     match part {
         CheckPart::Meta { from, limit } => metadata(store, from, *limit),
-        CheckPart::Data { ino, offset, len } => data(store, *ino, *offset, *len),
+        CheckPart::Data { ino, offset, len } => data(store, *ino, *offset, *len, buffer),
     }
 }
 
@@ -103,7 +107,13 @@ fn metadata<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], limit: u32) -> R
 
 /// What the bytes are as a reader would see them, read from the disk itself; each block must also fit the checksum that is
 /// stored for it.
-fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) -> Result<Found, String> {
+fn data<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    ino: Ino,
+    offset: u64,
+    len: u64,
+    buffer: &mut AlignedBuf,
+) -> Result<Found, String> {
     let failed = |error: StoreError| crate::error::chain(&error);
     let size = match store.meta.get(&key::inode(ino)).map_err(failed)? {
         Some(value) => Inode::decode(&value).map_err(|error| error.to_string())?.size,
@@ -112,7 +122,7 @@ fn data<D: Disk, M: Meta>(store: &Store<D, M>, ino: Ino, offset: u64, len: u64) 
     let end = offset.saturating_add(len.min(DATA_MAX)).min(size);
     let range = blocks(offset, end.saturating_sub(offset));
     let mut sums = sums::read(&store.meta, ino, range.clone()).map_err(failed)?;
-    let wrong = scrub::wrong(store, ino, range.start, &sums, &mut AlignedBuf::default());
+    let wrong = scrub::wrong(store, ino, range.start, &sums, buffer);
     for block in wrong {
         sums[(block - range.start) as usize] = sums::DAMAGED;
     }

@@ -24,6 +24,8 @@ const CHANGED_MIB: usize = 64;
 /// Of the second lab: changes soon outrun it.
 const SHORT_LOG_MIB: u64 = 64;
 const LIMIT: Duration = Duration::from_secs(300);
+/// As a check reads.
+const READ_AT_ONCE: usize = 4 * MIB;
 /// Recordings go on for so long without a copy.
 const QUIET: Duration = Duration::from_secs(12);
 
@@ -134,12 +136,15 @@ impl CatchUp {
     /// `holdfast check` beside the rate at which the disk gives the same bytes to three readers at once.
     fn compared(&self, lab: &Lab, measured: &mut Measured) -> Result<()> {
         println!("the replicas are compared, nothing else goes on");
-        let files = lab.nodes().iter().map(|node| largest(&node.dir().join("store/data")));
-        let files = files.collect::<Result<Vec<_>>>()?;
+        let stores = lab.nodes().iter().map(|node| files(&node.dir().join("store/data")));
+        let stores = stores.collect::<Result<Vec<_>>>()?;
         for _ in 0..self.rounds {
             let began = now();
             let read = std::thread::scope(|scope| {
-                let readers: Vec<_> = files.iter().map(|file| scope.spawn(|| read_directly(file))).collect();
+                let readers: Vec<_> = stores
+                    .iter()
+                    .map(|files| scope.spawn(|| read_directly(files)))
+                    .collect();
                 let read = readers
                     .into_iter()
                     .map(|reader| reader.join().expect("a reader doesn't panic"));
@@ -191,9 +196,9 @@ impl CatchUp {
         Ok(())
     }
 
-    /// A new disk, while 200 calls are recorded at their own pace.
+    /// A new disk, then checks, while 200 calls are recorded at their own pace.
     fn under_load(&self, lab: &Lab, active: &str, measured: &mut Measured) -> Result<()> {
-        println!("200 calls are recorded at their pace, without a copy and beside one");
+        println!("200 calls are recorded at their pace, without a copy, beside one, and beside a check");
         let calls = lab.node(active).mnt().join("calls");
         fs::create_dir(&calls)?;
         setxattr(&calls, "holdfast.class", b"recordings", XattrFlags::empty())?;
@@ -212,6 +217,12 @@ impl CatchUp {
                     phase.store(0, Ordering::Relaxed);
                 }
                 pause(QUIET);
+                for _ in 0..self.rounds {
+                    phase.store(2, Ordering::Relaxed);
+                    same(lab)?;
+                    phase.store(0, Ordering::Relaxed);
+                    pause(QUIET / 4);
+                }
                 Ok(copies)
             };
             let copies = beside();
@@ -219,7 +230,7 @@ impl CatchUp {
             let laps = recording.join().expect("a recorder doesn't panic")?;
             anyhow::Ok((laps, copies?))
         })?;
-        let [without, with]: [Laps; 2] = laps;
+        let [without, with, checked]: [Laps; 3] = laps;
         for took in copies {
             let speed = (self.mib * MIB) as f64 / 1e6 / took;
             measured.add(Figure::less("a new disk under recordings: back after", "s", took));
@@ -230,14 +241,17 @@ impl CatchUp {
             ("a recording's write beside a copy, median", &with, 0.5),
             ("a recording's write without a copy, p99", &without, 0.99),
             ("a recording's write beside a copy, p99", &with, 0.99),
+            ("a recording's write beside a check, p99", &checked, 0.99),
         ] {
             measured.add(Figure::less(row, "µs", laps.quantile(part)));
         }
-        measured.add(Figure::less(
-            "p99 beside a copy to p99 without",
-            "×",
-            with.quantile(0.99) / without.quantile(0.99),
-        ));
+        for (row, laps) in [
+            ("p99 beside a copy to p99 without", &with),
+            ("p99 beside a check to p99 without", &checked),
+        ] {
+            let ratio = laps.quantile(0.99) / without.quantile(0.99);
+            measured.add(Figure::less(row, "×", ratio));
+        }
         Ok(())
     }
 }
@@ -277,26 +291,32 @@ fn same(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn largest(dir: &Path) -> Result<PathBuf> {
-    let mut largest = (0, PathBuf::new());
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for folder in fs::read_dir(dir)? {
         for file in fs::read_dir(folder?.path())? {
-            let file = file?;
-            largest = largest.max((file.metadata()?.len(), file.path()));
+            files.push(file?.path());
         }
     }
-    Ok(largest.1)
+    Ok(files)
 }
 
-/// Around the page cache. Gives its length.
-fn read_directly(path: &Path) -> Result<u64> {
+/// Around the page cache. Gives the bytes that were read.
+fn read_directly(files: &[PathBuf]) -> Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("opening {}", path.display()))?;
-    let (mut block, mut at) = (AlignedBuf::zeroed(MIB), 0);
-    loop {
-        match rustix::io::pread(&file, &mut block[..], at)? {
-            0 => return Ok(at),
-            len => at += len as u64,
+    let (mut block, mut read) = (AlignedBuf::zeroed(READ_AT_ONCE), 0);
+    for path in files {
+        let file =
+            rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("opening {}", path.display()))?;
+        let mut at = 0;
+        loop {
+            let len = rustix::io::pread(&file, &mut block[..], at)?;
+            at += len as u64;
+            if len < READ_AT_ONCE {
+                break;
+            }
         }
+        read += at;
     }
+    Ok(read)
 }

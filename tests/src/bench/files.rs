@@ -198,10 +198,10 @@ impl Recorders {
     ///
     /// # Errors
     /// A write fails.
-    pub fn run(&self, phase: &AtomicUsize, stop: &AtomicBool) -> Result<[Laps; 2]> {
+    pub fn run<const PHASES: usize>(&self, phase: &AtomicUsize, stop: &AtomicBool) -> Result<[Laps; PHASES]> {
         let (piece, began) = (noise(PIECE), now());
-        let recorder = |calls: &[File]| -> Result<[Laps; 2]> {
-            let mut laps = [Laps::default(), Laps::default()];
+        let recorder = |calls: &[File]| -> Result<[Laps; PHASES]> {
+            let mut laps = std::array::from_fn(|_| Laps::default());
             let (mut due, every) = (Duration::ZERO, PIECE_EVERY / u32::try_from(calls.len())?);
             for mut call in calls.iter().cycle() {
                 if stop.load(Ordering::Relaxed) {
@@ -219,7 +219,7 @@ impl Recorders {
         std::thread::scope(|scope| {
             let parts = self.calls.chunks(RECORDINGS / RECORDERS);
             let threads: Vec<_> = parts.map(|calls| scope.spawn(|| recorder(calls))).collect();
-            let mut all = [Laps::default(), Laps::default()];
+            let mut all: [Laps; PHASES] = std::array::from_fn(|_| Laps::default());
             for thread in threads {
                 let laps = thread.join().expect("a recorder doesn't panic")?;
                 all.iter_mut().zip(&laps).for_each(|(all, laps)| all.add(laps));

@@ -5,11 +5,12 @@ use super::compare::Answers;
 use bytes::Bytes;
 use holdfast_replicator::clock::boottime_ms;
 use holdfast_storage::apply::REDOING;
-use holdfast_storage::check::Found;
+use holdfast_storage::check::{Found, Part};
 use holdfast_storage::effects::CheckPart;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A replica that doesn't answer for so long takes no further part.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,8 +20,21 @@ pub(in super::super) struct Asker {
     pub(super) shared: Arc<Shared>,
     /// Nodes that didn't answer, with the reason.
     pub(super) missing: BTreeMap<String, String>,
-    /// Of the last question.
+    /// Of the last question that was answered.
     pub(super) at_index: u64,
+}
+
+/// A question that stands in the log; its answers are on their way.
+pub(super) struct Asked {
+    index: u64,
+    part: CheckPart,
+    parts: mpsc::UnboundedReceiver<(u64, Part)>,
+}
+
+impl Asked {
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
 }
 
 impl Asker {
@@ -47,11 +61,24 @@ impl Asker {
         Ok(answers)
     }
 
-    /// On all nodes that still take part. One that was just started is asked again: a later entry it can answer.
+    /// On all nodes that still take part.
     pub(super) async fn part(&mut self, part: CheckPart) -> Result<Answers, String> {
+        let asked = self.ask(part).await?;
+        self.answers(asked).await
+    }
+
+    /// Several may be on their way; their answers come in the same order.
+    pub(super) async fn ask(&self, part: CheckPart) -> Result<Asked, String> {
+        let (index, parts) = self.shared.handle.check(part.clone()).await?;
+        Ok(Asked { index, part, parts })
+    }
+
+    /// A node that was just started is asked again: a later entry it can answer.
+    pub(super) async fn answers(&mut self, mut asked: Asked) -> Result<Answers, String> {
         let until_ms = boottime_ms() + PATIENCE.as_millis() as u64;
         loop {
-            let mut answers = self.once(part.clone()).await?;
+            let part = asked.part.clone();
+            let mut answers = self.once(asked).await?;
             let is_redoing = |found: &Result<Found, String>| found.as_ref().is_err_and(|why| why == REDOING);
             let redoing: Vec<String> = answers
                 .iter()
@@ -61,21 +88,21 @@ impl Asker {
             if redoing.is_empty() {
                 return Ok(answers);
             }
-            if boottime_ms() < until_ms {
-                tokio::time::sleep(AGAIN).await;
-                continue;
+            if boottime_ms() >= until_ms {
+                for node in redoing {
+                    answers.remove(&node);
+                    self.missing.insert(node, REDOING.into());
+                }
+                return Ok(answers);
             }
-            for node in redoing {
-                answers.remove(&node);
-                self.missing.insert(node, REDOING.into());
-            }
-            return Ok(answers);
+            tokio::time::sleep(AGAIN).await;
+            asked = self.ask(part).await?;
         }
     }
 
-    async fn once(&mut self, part: CheckPart) -> Result<Answers, String> {
+    async fn once(&mut self, asked: Asked) -> Result<Answers, String> {
+        let Asked { index, part, mut parts } = asked;
         let is_data = matches!(part, CheckPart::Data { .. });
-        let (index, mut parts) = self.shared.handle.check(part).await?;
         self.at_index = index;
         let nodes = self.shared.members();
         let mut answers = Answers::new();

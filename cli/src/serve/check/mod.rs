@@ -6,9 +6,11 @@ mod compare;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod mend;
+mod walk;
 mod watch;
 mod words;
 
+use ask::Asked;
 pub(super) use ask::Asker;
 pub(super) use watch::{Divergence, follow as follow_digests};
 
@@ -23,15 +25,17 @@ use holdfast_storage::check::{Found, LISTED};
 use holdfast_storage::effects::CheckPart;
 use holdfast_storage::identity::hex;
 use holdfast_storage::types::{BLOCK, Ino};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
+use walk::{Place, Walk};
 
 /// Keys of metadata in one part.
 const KEYS: u32 = 4096;
-/// Bytes of a file in one part: the apply thread of each replica stands still for so long.
-const BYTES: u64 = 4 << 20;
+/// Parts that are on their way together, and their bytes.
+const PARTS: usize = 32;
+const BYTES_ON_THEIR_WAY: u64 = 4 * walk::BYTES;
 
 type Events = mpsc::Sender<Result<CheckEvent, Status>>;
 
@@ -41,7 +45,7 @@ struct Check {
     repair: bool,
     events: Events,
     verdict: CheckVerdict,
-    /// Bytes of all files, and those of the files that are behind us: holes count in both.
+    /// Bytes of all files, and those that are behind us: holes count in both.
     total: u64,
     passed: u64,
 }
@@ -101,6 +105,11 @@ pub(super) async fn examine(healer: &Healer, blocks: &[(Ino, u64)]) -> Result<()
     Ok(())
 }
 
+fn has_room(on_their_way: &VecDeque<(Place, Asked)>, at_once: usize) -> bool {
+    let bytes: u64 = on_their_way.iter().map(|(place, _)| place.len).sum();
+    on_their_way.len() < at_once && bytes < BYTES_ON_THEIR_WAY
+}
+
 fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Difference<(Ino, u64)>> {
     let place = |difference: Difference<u64>| Difference {
         place: (ino, first + difference.place),
@@ -147,26 +156,50 @@ impl Check {
         let files = self.metadata().await?;
         // Sparse files can be as long as they like: together longer than a number is.
         self.total = files.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
-        let mut ranges = 0;
-        for (ino, size) in files {
-            let mut offset = 0;
-            while offset < size {
+        self.all_data(Walk::new(files), max_ranges).await
+    }
+
+    /// Several parts are on their way, so that no disk waits for an answer; beside other writes only one, so that those find
+    /// the apply threads free.
+    async fn all_data(&mut self, mut walk: Walk, max_ranges: u64) -> Result<(), String> {
+        let mut on_their_way: VecDeque<(Place, Asked)> = VecDeque::new();
+        let (mut ranges, mut last_index, mut at_once) = (0, 0, 1);
+        loop {
+            while has_room(&on_their_way, at_once)
+                && (max_ranges == 0 || ranges < max_ranges)
+                && let Some(place) = walk.next()
+            {
+                let asked = self.ask(place.part()).await?;
+                at_once = if asked.index() == last_index + 1 { PARTS } else { 1 };
+                last_index = asked.index();
                 ranges += 1;
-                if max_ranges > 0 && ranges > max_ranges {
-                    return Ok(());
-                }
-                offset = self.data(ino, offset, size).await?;
+                on_their_way.push_back((place, asked));
             }
-            self.passed = self.passed.saturating_add(size);
+            let Some((place, asked)) = on_their_way.pop_front() else {
+                return Ok(());
+            };
+            let answers = self.answers(asked).await?;
+            let next_data = self.data(&place, &answers).await?;
+            walk.skip(place.ino, next_data);
+            self.passed = self.passed.max(place.before.saturating_add(place.len));
+            self.progress().await;
         }
-        Ok(())
     }
 
     async fn part(&mut self, part: CheckPart) -> Result<Answers, String> {
+        let asked = self.ask(part).await?;
+        self.answers(asked).await
+    }
+
+    async fn ask(&self, part: CheckPart) -> Result<Asked, String> {
         if self.events.is_closed() {
             return Err("nobody listens any more".into());
         }
-        let answers = self.asker.part(part).await?;
+        self.asker.ask(part).await
+    }
+
+    async fn answers(&mut self, asked: Asked) -> Result<Answers, String> {
+        let answers = self.asker.answers(asked).await?;
         self.verdict.at_index = self.asker.at_index;
         Ok(answers)
     }
@@ -186,7 +219,7 @@ impl Check {
             if !self.same_keys(&from, &answers).await {
                 self.key_by_key(from, &own.next).await?;
             }
-            self.progress(0).await;
+            self.progress().await;
             if own.next.is_empty() {
                 return Ok(files);
             }
@@ -238,21 +271,12 @@ impl Check {
         }
     }
 
-    /// One part of a file. Returns where the next begins: where any replica has data again.
-    async fn data(&mut self, ino: Ino, offset: u64, size: u64) -> Result<u64, String> {
-        let part = CheckPart::Data {
-            ino,
-            offset,
-            len: BYTES,
-        };
-        let answers = self.part(part.clone()).await?;
+    /// One part of a file. Returns where any replica has data again.
+    async fn data(&mut self, place: &Place, answers: &Answers) -> Result<u64, String> {
         let found = || answers.values().filter_map(|found| found.as_ref().ok());
         self.verdict.bytes += found().map(|found| found.count).max().unwrap_or(0);
-        self.blocks(ino, offset, part, &answers).await?;
-        let next = found().map(|found| found.next_data).min().unwrap_or(0);
-        let next = (next / BYTES * BYTES).max(offset.saturating_add(BYTES)).min(size);
-        self.progress(self.passed.saturating_add(next)).await;
-        Ok(next)
+        self.blocks(place.ino, place.offset, place.part(), answers).await?;
+        Ok(found().map(|found| found.next_data).min().unwrap_or(0))
     }
 
     async fn blocks(&mut self, ino: Ino, offset: u64, part: CheckPart, answers: &Answers) -> Result<(), String> {
@@ -311,9 +335,9 @@ impl Check {
     }
 
     /// After each part: whoever asked gives up if nothing comes for a minute.
-    async fn progress(&self, bytes: u64) {
+    async fn progress(&self) {
         let progress = CheckProgress {
-            bytes,
+            bytes: self.passed,
             bytes_total: self.total,
             keys: self.verdict.keys,
         };
