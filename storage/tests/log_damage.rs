@@ -225,27 +225,41 @@ fn gaps_and_replacing_what_is_checkpointed_are_refused() {
     log.append(None, &[entry(6, 1, 1)]).expect("still usable");
 }
 
+/// As after a copy. The first batch says behind which entry it goes on: without, nobody knows that entry's term.
 #[test]
-fn a_node_that_got_its_state_otherwise_goes_on_after_it() {
-    let (disk, log) = new_log();
+fn a_log_that_goes_on_behind_a_copy_is_refused_without_its_beginning() {
+    const NEW: [u8; 16] = [8; 16];
+    const BEFORE: LogIndex = LogIndex(1442);
+    let (disk, log) = with_entries(9);
     drop(log);
-    let (mut log, found) = open(&disk, 1000).expect("opens");
-    assert_eq!((found.first, found.last), (LogIndex(1001), LogIndex(1000)));
-    log.append(
-        Some(HardState {
-            term: Term(3),
-            vote: 0,
-            commit: LogIndex(1000),
-        }),
-        &[],
-    )
-    .expect("appends");
-    log.append(None, &[entry(1001, 3, 10)]).expect("appends");
+    let state = HardState {
+        term: Term(3),
+        vote: 2,
+        commit: BEFORE,
+    };
+    Log::begin_after(disk.clone(), NEW, (BEFORE, Term(2)), state).expect("begins anew");
+    let (_, found) = Log::open(disk.clone(), NEW, BEFORE).expect("opens");
+    assert_eq!((found.first, found.last), (BEFORE.next(), BEFORE));
+    assert_eq!((found.last_term, found.hard_state), (Term(2), state));
+
+    disk.rot(FIRST, 100).expect("there");
+    let lost = Log::open(disk.clone(), NEW, BEFORE).map(drop);
+    assert!(matches!(
+        lost,
+        Err(LogError::Lost {
+            last: LogIndex(0),
+            needed: BEFORE
+        })
+    ));
+    disk.rot(FIRST, 100).expect("the bits flip back");
+
+    let (mut log, _) = Log::open(disk.clone(), NEW, BEFORE).expect("opens");
+    log.append(None, &[entry(1443, 3, 10)]).expect("appends");
     drop(log);
-    let (_, found) = open(&disk, 1000).expect("opens");
+    let (_, found) = Log::open(disk, NEW, BEFORE).expect("opens");
     assert_eq!(
         (found.first, found.last, found.last_term),
-        (LogIndex(1001), LogIndex(1001), Term(3))
+        (LogIndex(1443), LogIndex(1443), Term(3))
     );
 }
 

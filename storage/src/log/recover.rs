@@ -375,11 +375,7 @@ impl Replay {
 
     /// The index, if with what is stored elsewhere (up to `trimmed`) it is all that this node had.
     fn into_index(self, trimmed: LogIndex) -> Result<Index, LogError> {
-        let mut index = self.index;
-        if index.is_empty() && index.last() < trimmed {
-            // The node got all up to here by other means than its log.
-            index = Index::after(trimmed, None);
-        }
+        let index = self.index;
         let (first, last) = (index.first(), index.last());
         if first > trimmed.next() {
             return Err(LogError::Trimmed {

@@ -68,7 +68,7 @@ impl<D: Disk> Log<D> {
     /// got all up to there by other means.
     pub fn begin_after(disk: D, new_id: Hash, before: (LogIndex, Term), state: HardState) -> Result<(), LogError> {
         create::give_up(&disk, new_id)?;
-        let (mut log, _) = Self::open(disk, new_id, before.0)?;
+        let (mut log, _) = Self::open(disk, new_id, LogIndex::ZERO)?;
         log.shared.write().index = Index::after(before.0, Some(before.1));
         log.append(Some(state), &[]).map(drop)
     }

@@ -4,6 +4,8 @@
 //! A process can die in any call (`dies_after`): the write of that call may have been done, its sync not. After that
 //! either the power was cut as well, or only the process was killed, and what it had written is still there, unsynced.
 
+use super::harm::Harm;
+use super::random::Random;
 use holdfast_storage::disk::sim::{SimDisk, SimFile};
 use holdfast_storage::disk::{Disk, DiskFile, OpenHow, Space};
 use std::io;
@@ -52,6 +54,12 @@ struct Wires {
     astray: Option<(String, u64)>,
     /// Files whose write has gone elsewhere, not asked for yet.
     unwritten: Vec<String>,
+    /// The next write of the log isn't done, and called done.
+    loses_log_write: bool,
+    /// Of this process's log.
+    harms: Vec<Harm>,
+    /// An earlier process has left such a log.
+    is_harmed: bool,
 }
 
 #[derive(Clone, Default)]
@@ -61,7 +69,7 @@ pub struct FaultyDisk {
 }
 
 pub struct FaultyFile {
-    file: SimFile,
+    file: Arc<SimFile>,
     disk: FaultyDisk,
     process: u64,
     kind: Kind,
@@ -105,6 +113,7 @@ impl FaultyDisk {
             unreadable,
             lies,
             unwritten: std::mem::take(&mut wires.unwritten),
+            is_harmed: wires.is_harmed,
             ..Wires::default()
         };
     }
@@ -153,6 +162,43 @@ impl FaultyDisk {
     /// Whose write has gone elsewhere since asked last.
     pub fn unwritten(&self) -> Vec<String> {
         std::mem::take(&mut self.wires().unwritten)
+    }
+
+    pub fn lose_log_write(&self) {
+        self.wires().loses_log_write = true;
+    }
+
+    /// Whether there was a byte to rot.
+    pub fn rot_log(&self, dice: &mut Random) -> bool {
+        let harm = Harm::rot(&self.disk, dice).ok().flatten();
+        let has_rotted = harm.is_some();
+        self.wires().harms.extend(harm);
+        has_rotted
+    }
+
+    /// The log isn't all that was written, or soon won't be.
+    pub fn is_harmed(&self) -> bool {
+        let wires = self.wires();
+        wires.is_harmed || wires.loses_log_write || wires.harms.iter().any(Harm::is_there)
+    }
+
+    /// Before its process ends: the harm stays for the next one to find, or is undone. Whether there is any.
+    pub fn settle_harm(&self, stays: bool) -> bool {
+        let mut wires = self.wires();
+        let harms = std::mem::take(&mut wires.harms);
+        wires.loses_log_write = false;
+        if stays {
+            wires.is_harmed |= harms.iter().any(Harm::is_there);
+        } else {
+            let undone = harms.iter().try_for_each(Harm::undo);
+            undone.expect("the simulated disk under the wires does as it is told");
+        }
+        wires.is_harmed
+    }
+
+    /// The log was opened: what was harmed at its end is no part of it any more.
+    pub fn forget_harm(&self) {
+        self.wires().is_harmed = false;
     }
 
     /// From now on so many bytes are free.
@@ -224,7 +270,7 @@ impl Disk for FaultyDisk {
             self.disk.open(path, how)?
         };
         Ok(FaultyFile {
-            file,
+            file: Arc::new(file),
             disk: self.clone(),
             process: self.wires().process,
             kind,
@@ -299,6 +345,11 @@ impl DiskFile for FaultyFile {
         if dies || self.disk.wires().lies {
             self.file.write_at(data, offset)?;
             return if dies { Err(died()) } else { Ok(()) };
+        }
+        if self.kind == Kind::Log && std::mem::take(&mut self.disk.wires().loses_log_write) {
+            let harm = Harm::lost(&self.file, data, offset)?;
+            self.disk.wires().harms.push(harm);
+            return Ok(());
         }
         self.file.write_synced(data, offset)
     }

@@ -16,6 +16,7 @@ mod clock;
 mod copying;
 mod disk;
 mod figures;
+mod harm;
 mod look;
 mod machine;
 mod mending;

@@ -42,6 +42,9 @@ pub enum Kind {
     VoterReturns,
     /// A write of data ends up in another file, or at another place of its own.
     Misdirect,
+    /// A write of the log is called done and never is.
+    LogWriteLost,
+    LogRots,
 }
 
 impl Kind {
@@ -132,6 +135,24 @@ impl Plan {
             });
             at_us += random.between(pause_us / 20, 2 * pause_us);
         }
+        harm_logs(seed, ends_us, &mut faults);
         Self { faults, ends_us }
     }
+}
+
+/// In some runs, beside all else: drawn apart, so that the others are what they were without.
+fn harm_logs(seed: u64, ends_us: u64, faults: &mut Vec<Fault>) {
+    let mut random = Random::of(seed, 2);
+    if !random.chance(400) {
+        return;
+    }
+    for _ in 0..random.between(1, 6) {
+        faults.push(Fault {
+            number: faults.len() as u32,
+            at_us: random.between(SECOND, ends_us),
+            kind: random.one_of(&[Kind::LogWriteLost, Kind::LogRots]),
+            seed: random.next(),
+        });
+    }
+    faults.sort_by_key(|fault| fault.at_us);
 }

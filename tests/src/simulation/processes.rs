@@ -21,6 +21,7 @@ impl World {
         match booted {
             Ok(()) => {
                 machine.disk.lives();
+                machine.disk.forget_harm();
                 let copying = machine.is_copying();
                 let agent_start = machine.agent_start;
                 if let Some(agent) = &mut machine.agent {
@@ -49,6 +50,9 @@ impl World {
             }
             Err(error) => {
                 let facts = format!("n{id} can't be started: {}", holdfast_storage::error::chain(&error));
+                if self.machines[id as usize - 1].disk.is_harmed() {
+                    return self.replace_harmed(id);
+                }
                 // A disk that refuses: tried again, as systemd does.
                 if self.has_a_bad_disk(id) {
                     self.end(id, false);
@@ -63,8 +67,12 @@ impl World {
     /// A process ends, by itself or with its machine.
     pub(super) fn end(&mut self, id: u64, power: bool) {
         let outstanding: Vec<u64> = self.judge.received.indexes().collect();
+        let is_harmed = self.settle_harm(id);
         let machine = &mut self.machines[id as usize - 1];
         machine.end(power, &outstanding, &mut self.fate);
+        if is_harmed {
+            machine.stored.clear();
+        }
         self.note_unwritten(id);
         self.ended(id);
         if power {

@@ -96,7 +96,7 @@ impl World {
             let ill = machine
                 .replica()
                 .is_some_and(|replica| replica.out || replica.halted.is_some());
-            let ill = ill || machine.has_faulty_reads;
+            let ill = ill || machine.has_faulty_reads || machine.disk.is_harmed();
             machine.has_faulty_reads = false;
             if ill {
                 self.end(id, false);

@@ -2,7 +2,7 @@
 
 use super::clock::SECOND;
 use super::disk;
-use super::machine::Daemon;
+use super::machine::{Daemon, Machine};
 use super::net::Weather;
 use super::plan::{Fault, Kind};
 use super::random::Random;
@@ -11,6 +11,7 @@ use super::world::{What, Whom, World};
 use holdfast_replicator::roles::Role;
 use holdfast_storage::data;
 use holdfast_storage::types::{BLOCK, Ino};
+use std::collections::BTreeMap;
 
 impl World {
     /// The node that serves, or else any.
@@ -96,6 +97,10 @@ impl World {
             Kind::Full => self.fill(any, pause, &mut dice),
             Kind::Rot => self.rot(any, &mut dice),
             Kind::Misdirect => self.misdirect(any, &mut dice),
+            Kind::LogWriteLost | Kind::LogRots => {
+                let id = if dice.chance(300) { self.active_or(any) } else { any };
+                self.harm_log(id, fault.kind == Kind::LogWriteLost, pause, &mut dice);
+            }
             Kind::NewDisk => self.new_disk(any, pause),
             Kind::Away => {
                 let long = dice.between(8, 20) * SECOND;
@@ -160,6 +165,7 @@ impl World {
     pub(super) fn stop_replica(&mut self, id: u64) -> bool {
         let now_us = self.now_us;
         let outstanding: Vec<u64> = self.judge.received.indexes().collect();
+        let is_harmed = self.settle_harm(id);
         let machine = &mut self.machines[id as usize - 1];
         let reader = match &machine.daemon {
             Some(Daemon::Replica(replica)) => replica.reader.clone(),
@@ -186,7 +192,7 @@ impl World {
         let stored = outstanding.iter().filter_map(held).collect();
         let dead = machine.disk.is_dead();
         machine.forget_process(false, &mut self.fate);
-        machine.stored = stored;
+        machine.stored = if is_harmed { BTreeMap::new() } else { stored };
         self.note_unwritten(id);
         self.committed(id, &committed);
         self.ended(id);
@@ -233,14 +239,14 @@ impl World {
         self.schedule(pause, Whom::World, What::DiskIsMended(id, false));
     }
 
+    /// No other machine's copy is in doubt.
+    fn others_are_sound(&self, id: u64) -> bool {
+        let sound = |machine: &Machine| machine.rot.is_empty() && machine.whole && !machine.disk.is_harmed();
+        self.machines.iter().all(|machine| machine.id == id || sound(machine))
+    }
+
     /// A byte of a file that has some, where no other machine's copy is in doubt.
     fn to_be_damaged(&self, id: u64, dice: &mut Random) -> Option<(Ino, u64)> {
-        let others = |machine: &&super::machine::Machine| machine.id != id;
-        let alone = self
-            .machines
-            .iter()
-            .filter(others)
-            .all(|machine| machine.rot.is_empty() && machine.whole);
         let files = self.files_of(id);
         let inos: Vec<_> = files
             .files
@@ -248,7 +254,7 @@ impl World {
             .filter(|(_, bytes)| !bytes.is_empty())
             .map(|(ino, bytes)| (*ino, bytes.len() as u64))
             .collect();
-        if !alone || inos.is_empty() {
+        if !self.others_are_sound(id) || inos.is_empty() {
             return None;
         }
         let (ino, size) = dice.one_of(&inos);
@@ -307,25 +313,69 @@ impl World {
 
     /// The two others run and have all that is committed: without this node they can go on.
     fn others_have_all(&self, id: u64) -> bool {
-        let has_all = |machine: &super::machine::Machine| {
+        let has_all = |machine: &Machine| {
             let replica = machine.replica();
             replica.is_some_and(|replica| replica.core.durable() >= self.judge.order.last())
         };
         self.machines.iter().all(|machine| machine.id == id || has_all(machine))
     }
 
+    /// A node whose log isn't what it wrote keeps it until its process ends, which it does soon.
+    fn harm_log(&mut self, id: u64, lost: bool, pause: u64, dice: &mut Random) {
+        let machine = &self.machines[id as usize - 1];
+        let is_sound = machine.whole && machine.rot.is_empty() && !machine.disk.is_harmed();
+        if !is_sound || machine.replica().is_none() || !self.others_are_sound(id) || self.has_a_bad_disk(id) {
+            return;
+        }
+        if lost {
+            machine.disk.lose_log_write();
+        } else if !machine.disk.rot_log(dice) {
+            return;
+        }
+        let what = if lost {
+            "the next write of its log is lost"
+        } else {
+            "a byte of its log rots"
+        };
+        self.tell(&format!("n{id}: {what}"));
+        let what = if dice.chance(300) {
+            What::Stop(id, 200_000)
+        } else {
+            What::Dies(id, dice.chance(500))
+        };
+        self.schedule(pause, Whom::World, what);
+    }
+
+    /// One disk's loss must not be the second: what only this one was told to keep, and hasn't, would be gone with it.
+    pub(super) fn settle_harm(&mut self, id: u64) -> bool {
+        let stays = self.others_have_all(id);
+        self.machines[id as usize - 1].disk.settle_harm(stays)
+    }
+
+    pub(super) fn dies(&mut self, id: u64, power: bool) {
+        self.crash(id, power, 200_000);
+    }
+
+    /// Its log can't be read. The operator waits until the others have all, and gives it another disk.
+    pub(super) fn replace_harmed(&mut self, id: u64) {
+        self.end(id, false);
+        if self.others_are_sound(id) && self.others_have_all(id) {
+            self.tell(&format!("n{id}'s log can't be read"));
+            self.replace_disk(id);
+        }
+        self.schedule(SECOND, Whom::World, What::Start(id));
+    }
+
     /// Its disk is lost, if no other node's store is in doubt.
     fn new_disk(&mut self, id: u64, pause: u64) {
-        let others = |machine: &&super::machine::Machine| machine.id != id;
-        let safe = self
-            .machines
-            .iter()
-            .filter(others)
-            .all(|machine| machine.rot.is_empty() && machine.whole);
-        if !safe || !self.others_have_all(id) || self.judge.order.last() == 0 {
+        if !self.others_are_sound(id) || !self.others_have_all(id) || self.judge.order.last() == 0 {
             return;
         }
         self.crash(id, true, pause);
+        self.replace_disk(id);
+    }
+
+    fn replace_disk(&mut self, id: u64) {
         self.machines[id as usize - 1].lose_disk();
         self.judge.received.ended(&self.machines);
         self.tell(&format!("n{id} has a new disk"));

@@ -45,6 +45,8 @@ pub enum What {
     DiskIsMended(u64, bool),
     /// In order; started anew after so many microseconds.
     Stop(u64, u64),
+    /// Its process is killed, or its power is cut.
+    Dies(u64, bool),
     /// It hangs until then, or is killed.
     AgentFails(u64, Option<u64>),
 }
@@ -187,6 +189,7 @@ impl World {
             What::Broken(from, to, link) => self.link_broke(from, to, link),
             What::DiskIsMended(id, restart) => self.disk_is_mended(id, restart),
             What::Stop(id, pause) if !self.calm => self.stop(id, pause),
+            What::Dies(id, power) if !self.calm => self.dies(id, power),
             What::AgentFails(id, Some(until_us)) if !self.calm => {
                 self.machines[id as usize - 1].agent_frozen_us = until_us;
                 self.tell(&format!("n{id}'s agent hangs"));
