@@ -11,6 +11,7 @@ use holdfast_proto::control::check_event::Event;
 use holdfast_proto::control::{CheckDifference, CheckProgress, CheckRequest, CheckVerdict};
 use serde_json::json;
 
+use crate::bar::Bar;
 use crate::error::Result;
 use crate::local::{Daemon, Target, block_on};
 use crate::output;
@@ -101,7 +102,7 @@ impl Check {
                 quick: self.quick,
             };
             let mut events = daemon.answer(EVENT_WITHIN, client.check(request)).await?;
-            let mut differences = Vec::new();
+            let (mut differences, mut bar) = (Vec::new(), Bar::default());
             loop {
                 match daemon
                     .next(EVENT_WITHIN, &mut events)
@@ -109,7 +110,7 @@ impl Check {
                     .inspect_err(|_| output::progress(""))?
                     .event
                 {
-                    Some(Event::Progress(progress)) => output::progress(&progress_line(&progress)),
+                    Some(Event::Progress(progress)) => output::progress(&progress_line(&progress, &mut bar)),
                     Some(Event::Difference(difference)) => {
                         output::progress("");
                         if !self.json {
@@ -136,16 +137,21 @@ impl Check {
     }
 }
 
-fn progress_line(progress: &CheckProgress) -> String {
+/// How much data there is is known when all metadata have been compared, which comes first.
+fn progress_line(progress: &CheckProgress, bar: &mut Bar) -> String {
     let keys = count(progress.keys, "key");
-    match progress.bytes_total {
-        0 => format!("compared {keys} of metadata"),
-        total => format!(
-            "compared {keys} of metadata, {} of {}",
-            bytes(progress.bytes),
-            bytes(total)
-        ),
+    if progress.bytes == 0 {
+        return format!(
+            "compared {keys} of metadata, which name {} of data",
+            bytes(progress.bytes_total)
+        );
     }
+    format!(
+        "{}  {} of {} compared, and {keys} of metadata",
+        bar.line(progress.bytes, progress.bytes_total),
+        bytes(progress.bytes),
+        bytes(progress.bytes_total)
+    )
 }
 
 fn difference_lines(difference: &CheckDifference) -> String {

@@ -4,6 +4,7 @@
 //! true about the cluster is the daemon's to say.
 
 pub mod authority;
+pub mod bar;
 pub mod check;
 pub mod classes;
 pub mod clock;

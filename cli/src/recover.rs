@@ -1,8 +1,9 @@
 //! `holdfast recover`: two nodes are gone for good, and the third is to go on. Says what may be missing, asks, and makes
 //! this node's replica the beginning of a new history; the others' old stores are refused from then on.
 
+use std::fs::File;
 use std::io::{BufRead as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -12,15 +13,14 @@ use holdfast_storage::identity::Identity;
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::open::{self, Opened};
 use holdfast_storage::recover;
-use holdfast_storage::types::LogIndex;
 use rand::RngExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::export::lock;
 use crate::output::{complain, print};
 
-/// In the store's folder, one line a recovery.
+/// In the store's folder, one line for the beginning of a recovery, and one for its end.
 const RECORD: &str = "recovered.jsonl";
 
 #[derive(Args)]
@@ -50,10 +50,18 @@ impl Recover {
         }
         ask(&config.cluster.name)?;
         let epoch: u64 = rand::rng().random_range(1..=u64::MAX);
-        let (term, was_clean) = (opened.recovered.hard_state.term, opened.clean);
+        // Before anything is changed: an interrupted one must not be without.
+        let begun = json!({
+            "recovery": "begun",
+            "last_index": opened.recovered.last.0,
+            "term": opened.recovered.hard_state.term.0,
+            "stopped_in_order": opened.clean,
+            "epoch": format!("{epoch:016x}"),
+        });
+        record(&config, begun)?;
         open::unmark(&opened)?;
         let last = recover::force(opened, epoch, rand::rng().random())?;
-        record(store, &config, last, term.0, was_clean, epoch)?;
+        record(&config, json!({"recovery": "done", "last_index": last.0}))?;
         print(&format!(
             "done: this replica counts up to log entry {last}; recorded in {}\n{}",
             store.join(RECORD).display(),
@@ -76,6 +84,10 @@ impl Recover {
         }
         identity.must_be(&config.cluster.id, &config.cluster.nodes[config.this].name)?;
         let last = recover::go_on(&disk, &identity)?;
+        record(
+            config,
+            json!({"recovery": "done, after an interruption", "last_index": last.0}),
+        )?;
         print(&format!(
             "done: the recovery that was interrupted is at its end; this replica counts up to log entry {last}\n{}",
             next_steps(config)
@@ -152,17 +164,11 @@ fn ask(cluster: &str) -> anyhow::Result<()> {
 }
 
 /// For whoever has to know later what was done here, and when.
-fn record(store: &Path, config: &Config, last: LogIndex, term: u64, was_clean: bool, epoch: u64) -> anyhow::Result<()> {
-    let path = store.join(RECORD);
-    let line = json!({
-        "unix_ms": Clock::read().now_unix_ms,
-        "cluster": config.cluster.name,
-        "node": config.cluster.nodes[config.this].name,
-        "last_index": last.0,
-        "term": term,
-        "stopped_in_order": was_clean,
-        "epoch": format!("{epoch:016x}"),
-    });
+fn record(config: &Config, mut line: Value) -> anyhow::Result<()> {
+    let path = config.store.path.join(RECORD);
+    line["unix_ms"] = Clock::read().now_unix_ms.into();
+    line["cluster"] = config.cluster.name.as_str().into();
+    line["node"] = config.cluster.nodes[config.this].name.as_str().into();
     let mut file = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -170,6 +176,7 @@ fn record(store: &Path, config: &Config, last: LogIndex, term: u64, was_clean: b
         .with_context(|| format!("opening {}", path.display()))?;
     writeln!(file, "{line}")
         .and_then(|()| file.sync_all())
+        .and_then(|()| File::open(&config.store.path)?.sync_all())
         .with_context(|| format!("writing {}", path.display()))
 }
 

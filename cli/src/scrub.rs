@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use holdfast_proto::control::{Scrub as State, ScrubRequest};
 
+use crate::bar::Bar;
 use crate::error::Result;
 use crate::local::{Daemon, Target, block_on};
 use crate::output;
@@ -24,6 +25,7 @@ impl Scrub {
         block_on(async {
             let daemon = Daemon::connect(self.target.resolve()?).await?;
             let mut client = daemon.client();
+            let mut bar = Bar::default();
             let mut events = daemon.answer(EVENT_WITHIN, client.scrub(ScrubRequest {})).await?;
             loop {
                 let event = daemon
@@ -32,21 +34,22 @@ impl Scrub {
                     .inspect_err(|_| output::progress(""))?;
                 let state = event.scrub.unwrap_or_default();
                 if !event.done {
-                    output::progress(&progress(&state));
+                    output::progress(&progress(&state, &mut bar));
                     continue;
                 }
                 output::progress("");
                 output::print(&outcome(&state, &event.damaged))?;
-                return Ok(ExitCode::from(u8::from(!event.damaged.is_empty())));
+                let is_sound = event.damaged.is_empty() && !state.metadata_differ;
+                return Ok(ExitCode::from(u8::from(!is_sound)));
             }
         })
     }
 }
 
-fn progress(state: &State) -> String {
-    let share = state.keys * 100 / state.keys_total.max(state.keys).max(1);
+fn progress(state: &State, bar: &mut Bar) -> String {
     format!(
-        "read {} of data and {} of metadata, {share} %; {} damaged, {} mended",
+        "{}  {} of data and {} of metadata read; {} damaged, {} mended",
+        bar.line(state.keys, state.keys_total),
         bytes(state.bytes),
         count(state.keys, "key"),
         state.found,
@@ -60,17 +63,25 @@ fn outcome(state: &State, damaged: &[String]) -> String {
         bytes(state.bytes),
         count(state.keys, "key")
     );
-    if state.found == 0 && damaged.is_empty() {
+    if state.found == 0 && damaged.is_empty() && !state.metadata_differ {
         return format!("sound: {read}\n");
     }
+    let verdict = match (damaged, state.metadata_differ) {
+        ([], false) => "mended",
+        ([], true) => "different",
+        _ => "damaged",
+    };
     let mut text = format!(
-        "{}: {read}; {} damaged, {} mended from a peer\n",
-        if damaged.is_empty() { "mended" } else { "damaged" },
+        "{verdict}: {read}; {} damaged, {} mended from a peer\n",
         count(state.found, "block"),
         state.mended
     );
     for block in damaged {
         text += &format!("  not mended: {block}\n");
+    }
+    if state.metadata_differ {
+        text += "  The metadata (names, attributes, checksums) weren't what this node had applied: something else changed them. \
+                 `holdfast check` says where it differs from the others, `holdfast check --repair` mends that.\n";
     }
     text += "  Look at the disk's health (`smartctl`): what rots once rots again.\n";
     text
@@ -90,6 +101,15 @@ mod tests {
             ..State::default()
         };
         assert!(outcome(&state(0, 0), &[]).starts_with("sound: "));
+        let tampered = State {
+            metadata_differ: true,
+            ..state(0, 0)
+        };
+        let text = outcome(&tampered, &[]);
+        assert!(
+            text.starts_with("different: ") && text.contains("check --repair"),
+            "{text}"
+        );
         let text = outcome(&state(2, 2), &[]);
         assert!(
             text.starts_with("mended: ") && text.contains("2 blocks damaged, 2 mended"),

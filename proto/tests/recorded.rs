@@ -51,6 +51,8 @@ fn scrub() -> control::Scrub {
         mended: 7,
         next_unix_ms: 8,
         trouble: "trouble".into(),
+        metadata_differ: false,
+        last: None,
     }
 }
 

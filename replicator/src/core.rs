@@ -10,7 +10,7 @@ mod sound;
 
 use crate::forgetful::Forgetful;
 use crate::lease::Lease;
-use crate::memory_log::{MemoryLog, OldEntries, Wanted};
+use crate::memory_log::{MemoryLog, OldEntries, Unread, Wanted};
 use crate::wire::{PeerMessage, RaftMessage};
 use bytes::Bytes;
 use holdfast_proto::stream;
@@ -72,6 +72,10 @@ pub struct Output {
     pub committed: Vec<Committed>,
     /// To be read off the loop, then `Core::fetched`.
     pub fetch: Vec<Wanted>,
+    /// Why what is committed can't be read, so that nothing comes any more.
+    pub broken: Option<String>,
+    /// There is more: to be asked for at once, but not before others had their turn.
+    pub more: bool,
 }
 
 /// A Ready whose messages wait for its sync, and for those before it.
@@ -118,6 +122,8 @@ pub struct Core<O: OldEntries> {
     state_sent: (stream::NodeState, u64),
     /// Index of the first entry of the term that this node leads.
     own_first: Option<u64>,
+    /// Reading the log for a peer has failed there: whoever needs what is before it gets a copy.
+    unreadable_at: u64,
     /// Last index that a role of this reign left behind when it ended: the next one plans on what it did.
     left_at: u64,
     transfer: Option<Transfer>,
@@ -195,6 +201,7 @@ impl<O: OldEntries> Core<O> {
             timeout: election,
             state_sent: (stream::NodeState::default(), 0),
             own_first: None,
+            unreadable_at: 0,
             left_at: 0,
             transfer: None,
             eligible: true,
@@ -228,6 +235,7 @@ impl<O: OldEntries> Core<O> {
             self.node.tick();
             if before == StateRole::Follower && self.role() != StateRole::Follower {
                 self.campaign_ms = now_ms;
+                self.note_durable_alone(self.position());
             }
         } else {
             // Time goes on for the promise to the last leader; otherwise it would keep this node from voting for ever.
@@ -358,7 +366,11 @@ impl<O: OldEntries> Core<O> {
     }
 
     /// What `Output::fetch` asked for was read.
-    pub fn fetched(&mut self, wanted: Wanted, entries: Vec<Entry>) {
+    pub fn fetched(&mut self, wanted: Wanted, read: Result<Vec<Entry>, Unread>) {
+        if matches!(read, Err(Unread::Failed(_))) {
+            self.unreadable_at = self.unreadable_at.max(wanted.low);
+        }
+        let entries = read.unwrap_or_default();
         let unread = entries.is_empty();
         self.node.mut_store().put_fetched(wanted.low, entries);
         // What couldn't be read is asked for again with the peer's next answer, not at once and for ever.

@@ -191,7 +191,7 @@ impl DiskHealth {
         }
     }
 
-    fn unreadable(&self, why: String) {
+    pub(crate) fn unreadable(&self, why: String) {
         let _the_first_says_enough = self.unreadable.set((why, self.running()));
     }
 

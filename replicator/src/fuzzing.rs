@@ -2,7 +2,7 @@
 //! and what was decoded and is encoded again gives the same value. Not there in any other build.
 
 use crate::core::{Core, CoreConfig, CoreStart};
-use crate::memory_log::OldEntries;
+use crate::memory_log::{OldEntries, Unread};
 pub use crate::net::fuzzing::greeting;
 use crate::net::fuzzing::{hello, read};
 use crate::net::tls::node_name;
@@ -64,7 +64,7 @@ impl OldEntries for NoDisk {
         None
     }
 
-    fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, String> {
+    fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
         Ok(Vec::new())
     }
 }

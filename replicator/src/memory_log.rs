@@ -1,6 +1,6 @@
 //! Raft's view of the log: recent entries in memory, older ones read back from disk.
 
-use holdfast_storage::log::{HardState, LogEntry};
+use holdfast_storage::log::{HardState, LogEntry, LogError};
 use holdfast_storage::types::{LogIndex, Term};
 use raft::eraftpb::{self, ConfState, Entry, EntryType, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
@@ -12,7 +12,16 @@ pub trait OldEntries {
     fn first_index(&self) -> LogIndex;
     fn term(&self, index: LogIndex) -> Option<Term>;
     /// `low..high`, at most about `max_bytes` but at least one.
-    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, String>;
+    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, Unread>;
+}
+
+/// Why entries couldn't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The log has let go of them meanwhile.
+    Gone,
+    /// They are damaged, or the disk refuses.
+    Failed(String),
 }
 
 impl<D: holdfast_storage::disk::Disk> OldEntries for holdfast_storage::log::LogReader<D> {
@@ -22,9 +31,11 @@ impl<D: holdfast_storage::disk::Disk> OldEntries for holdfast_storage::log::LogR
     fn term(&self, index: LogIndex) -> Option<Term> {
         self.term(index)
     }
-    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, String> {
-        self.read(low, high, max_bytes)
-            .map_err(|error| holdfast_storage::error::chain(&error))
+    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
+        self.read(low, high, max_bytes).map_err(|error| match error {
+            LogError::Trimmed { .. } => Unread::Gone,
+            error => Unread::Failed(holdfast_storage::error::chain(&error)),
+        })
     }
 }
 
@@ -50,6 +61,8 @@ pub fn from_raft(entry: &Entry) -> LogEntry {
 
 /// Bytes of a catch-up read.
 const FETCH_BYTES: usize = 4 << 20;
+/// Of a read that the loop waits for.
+const REDO_BYTES: usize = 1 << 20;
 /// Bytes of applied entries kept in memory: for peers that are a little behind, and of those that no peer lacks. Few,
 /// for memory that is used again at once is still in the processor's cache.
 const KEEP_FOR_PEERS: usize = 24 << 20;
@@ -80,6 +93,8 @@ pub struct MemoryLog<O> {
     reading: RefCell<BTreeSet<u64>>,
     /// Read for a peer, until it has been sent.
     fetched: RefCell<Vec<Entry>>,
+    /// Why committed entries that this node has yet to apply couldn't be read.
+    broken: RefCell<Option<String>>,
 }
 
 /// Entries to be read from disk for a peer.
@@ -115,6 +130,7 @@ impl<O: OldEntries> MemoryLog<O> {
             wanted: RefCell::default(),
             reading: RefCell::default(),
             fetched: RefCell::default(),
+            broken: RefCell::default(),
         }
     }
 
@@ -202,21 +218,28 @@ impl<O: OldEntries> MemoryLog<O> {
         self.fetched.get_mut().clear();
     }
 
-    fn read(&self, low: u64, high: u64, max_bytes: usize) -> raft::Result<Vec<Entry>> {
+    /// Nothing if they can't be read: raft-rs would end the process. Whoever asks finds out why by `broken`.
+    fn read(&self, low: u64, high: u64, max_bytes: usize) -> Vec<Entry> {
         let high = high.min(self.first);
-        let read = self.old.read(LogIndex(low), LogIndex(high), max_bytes);
-        let read = read.map_err(|error| Error::Store(StorageError::Other(error.into())))?;
-        Ok(read.into_iter().map(to_raft).collect())
+        fetch(&self.old, low, high, max_bytes.min(REDO_BYTES)).unwrap_or_else(|unread| {
+            let why = match unread {
+                Unread::Gone => format!("entry {low} of its log, which it hasn't applied, is gone"),
+                Unread::Failed(why) => why,
+            };
+            self.broken.borrow_mut().get_or_insert(why);
+            Vec::new()
+        })
+    }
+
+    pub fn broken(&self) -> Option<String> {
+        self.broken.borrow().clone()
     }
 }
 
 /// Reads what a peer wants; runs off the loop.
-pub fn fetch(old: &impl OldEntries, low: u64, high: u64) -> Result<Vec<Entry>, String> {
-    Ok(old
-        .read(LogIndex(low), LogIndex(high), FETCH_BYTES)?
-        .into_iter()
-        .map(to_raft)
-        .collect())
+pub fn fetch(old: &impl OldEntries, low: u64, high: u64, max_bytes: usize) -> Result<Vec<Entry>, Unread> {
+    let read = old.read(LogIndex(low), LogIndex(high), max_bytes.min(FETCH_BYTES))?;
+    Ok(read.into_iter().map(to_raft).collect())
 }
 
 impl<O: OldEntries> Storage for MemoryLog<O> {
@@ -246,7 +269,7 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
         if low < self.first {
             if !context.can_async() {
                 // Only at start, before anything is served: redo behind the checkpoint.
-                return self.read(low, high, max.min(FETCH_BYTES));
+                return Ok(self.read(low, high, max));
             }
             let mut fetched = self.fetched.borrow_mut();
             if fetched.first().is_some_and(|entry| entry.index == low) {
@@ -318,8 +341,8 @@ mod tests {
         fn term(&self, _index: LogIndex) -> Option<Term> {
             None
         }
-        fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, String> {
-            Err("nothing is there".into())
+        fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
+            Err(Unread::Gone)
         }
     }
 

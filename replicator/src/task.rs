@@ -19,6 +19,7 @@ use crate::gate::Gate;
 use crate::gather::Gather;
 use crate::handle::{AgentFacts, Command};
 use crate::handover::{HandOver, Step};
+use crate::memory_log::Unread;
 use crate::net::{NetEvent, Outgoing};
 use crate::roles::Role;
 use crate::sequencer::{Now, Propose, Sequencer, Submitted};
@@ -132,6 +133,8 @@ pub(crate) struct State {
     leave_again_ms: u64,
     failover: Option<Failover>,
     vip_not_before_ms: u64,
+    /// The core has more to hand out.
+    more: bool,
     checks: HashMap<u64, mpsc::UnboundedSender<(u64, Part)>>,
     next_check: u64,
     own_before: u64,
@@ -195,6 +198,9 @@ impl Task {
     fn left_ms(&self, now: u64) -> Option<u64> {
         if self.state.out {
             return None;
+        }
+        if self.state.more {
+            return Some(0);
         }
         let held = [
             self.gather.left_ms(now),
@@ -280,7 +286,8 @@ impl Task {
             let peer = self.core.peer(*id)?;
             let state = peer
                 .state
-                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now)?;
+                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now)
+                .filter(|_| self.core.is_up_to_date(*id))?;
             Some((state.last_index, *id))
         };
         self.settings.names.keys().filter_map(fit).max().map(|(_, id)| id)
@@ -305,13 +312,18 @@ impl Task {
                 self.state.halted.get_or_insert(why);
             }
             ThreadEvent::Failed(why) => self.fail(why),
-            ThreadEvent::Fetched(wanted, Ok(entries)) => self.core.fetched(wanted, entries),
-            ThreadEvent::Fetched(wanted, Err(error)) => {
-                if self.state.ticks >= self.state.fetch_complaint + COMPLAIN_EVERY {
+            ThreadEvent::Fetched(wanted, read) => {
+                if let Err(Unread::Failed(why)) = &read
+                    && self.state.ticks >= self.state.fetch_complaint + COMPLAIN_EVERY
+                {
                     self.state.fetch_complaint = self.state.ticks;
-                    tracing::warn!(from = wanted.low, error, "reading old log entries for a peer failed");
+                    tracing::error!(
+                        from = wanted.low,
+                        why,
+                        "log entries that a peer lacks can't be read: it gets a copy"
+                    );
                 }
-                self.core.fetched(wanted, Vec::new());
+                self.core.fetched(wanted, read);
             }
             ThreadEvent::Warmed(request) => self.submit(request),
             ThreadEvent::CouldNotWarm(request, error) => {
@@ -417,8 +429,6 @@ impl Task {
                     self.state.role = Some(Role::Active { term });
                     self.phase(|failover| &mut failover.mounted_ms);
                     tracing::info!(term, "active");
-                    self.step_role(boottime_ms());
-                    self.release_held();
                 }
             }
             Command::Fenced { term } => {
@@ -520,6 +530,7 @@ impl Task {
         self.step_handover(now);
         let term = Term(self.core.term());
         if self.gate.may_answer(now) {
+            self.release_held();
             let mut fetch = Vec::new();
             self.sequencer.drain(&mut self.core, term, clocks(), &mut fetch);
             for (request, keys) in fetch {
@@ -576,6 +587,7 @@ impl Task {
         }
         self.sequencer.linger.handed_out();
         let output = self.core.output();
+        self.state.more = output.more;
         self.hand_out(output);
     }
 
@@ -587,6 +599,10 @@ impl Task {
         self.unapplied.push(output.committed, boottime_ms());
         for wanted in output.fetch {
             let _ = self.channels.fetch.send(FetchWork::Entries(wanted));
+        }
+        if let Some(why) = output.broken {
+            self.channels.health.fail();
+            self.fail(why);
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use holdfast_proto::stream;
 use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
-use holdfast_replicator::memory_log::OldEntries;
+use holdfast_replicator::memory_log::{OldEntries, Unread};
 use holdfast_replicator::wire::{self, PeerMessage, RaftMessage};
 use holdfast_storage::log::LogEntry;
 use holdfast_storage::types::{LogIndex, Term};
@@ -75,7 +75,7 @@ impl OldEntries for NoDisk {
     fn term(&self, _index: LogIndex) -> Option<Term> {
         None
     }
-    fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, String> {
+    fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
         Ok(Vec::new())
     }
 }

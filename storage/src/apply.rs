@@ -12,7 +12,7 @@ use crate::data::sums::{self, Working};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
-use crate::effects::{Effect, Entry};
+use crate::effects::{self, Effect, Entry};
 use crate::error::StoreError;
 use crate::key;
 use crate::meta::{Change, Meta};
@@ -33,6 +33,9 @@ pub struct Committed {
     pub term: Term,
     pub data: Bytes,
 }
+
+/// Checks that one batch carries out; nobody waits for more. The older ones of a node that was away are given up.
+const CHECKS_MAX: usize = 128;
 
 /// What a replica says that is asked for a part of its state at an entry at or below which it may have applied more before.
 pub const REDOING: &str = "it is still doing again what it had done before it was stopped or copied";
@@ -74,6 +77,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
     /// effects among them. After an error nothing more may be applied: the caller halts with status alive.
     pub fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Part>, StoreError> {
         let mut parts = Vec::new();
+        let checks = entries.iter().filter(|entry| effects::is_check(&entry.data)).count();
+        let mut too_late = checks.saturating_sub(CHECKS_MAX);
         let mut applied = self.store.applied();
         for entry in entries {
             if entry.index != applied.next() {
@@ -95,11 +100,14 @@ impl<D: Disk, M: Meta> Applier<D, M> {
                 self.settled.count(entry.index, &effect);
                 if let Effect::Check { id, part } = effect {
                     self.commit(entry.index)?;
-                    let found = if entry.index > self.redo_until {
-                        check::part(&self.store, &part, &mut self.large)
-                    } else {
+                    let found = if entry.index <= self.redo_until {
                         Err(REDOING.into())
+                    } else if too_late > 0 {
+                        Err("it has fallen behind, and many more were asked since".into())
+                    } else {
+                        check::part(&self.store, &part, &mut self.large)
                     };
+                    too_late = too_late.saturating_sub(1);
                     parts.push(Part {
                         id,
                         index: entry.index,

@@ -40,8 +40,8 @@ pub struct Found {
     pub sums: Vec<Sum>,
     /// Data: where behind this part there is a block again, `NO_MORE` if nowhere. Holes needn't be walked through.
     pub next_data: u64,
-    /// Metadata: inodes with data that have their `i` key in this part, and their sizes.
-    pub files: Vec<(Ino, u64)>,
+    /// Metadata: together the sizes of the files that have their `i` key in this part.
+    pub sizes: u64,
 }
 
 impl Found {
@@ -91,18 +91,41 @@ fn metadata<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], limit: u32) -> R
         if limit <= LISTED {
             found.keys.push((Bytes::copy_from_slice(key), mend::hash_of(value)));
         }
-        if key.first() == Some(&b'i')
-            && let (Some(ino), Ok(inode)) = (key::owner(key), Inode::decode(&Bytes::copy_from_slice(value)))
-            && inode.is_file()
-            && inode.size > 0
-        {
-            found.files.push((ino, inode.size));
+        if let Some((_, size)) = file(key, value) {
+            found.sizes = found.sizes.saturating_add(size);
         }
         true
     });
     scanned.map_err(|error| crate::error::chain(&error))?;
     found.hash = hash.finalize().as_bytes().to_vec();
     Ok(found)
+}
+
+/// The inode's number and size, if it is a file with data.
+fn file(key: &[u8], value: &[u8]) -> Option<(Ino, u64)> {
+    let ino = key::owner(key).filter(|_| key.first() == Some(&b'i'))?;
+    let inode = Inode::decode(&Bytes::copy_from_slice(value)).ok()?;
+    (inode.is_file() && inode.size > 0).then_some((ino, inode.size))
+}
+
+/// Files with data and their sizes, so many at most from a key on, as they are now; and the key at which the next begin, if there
+/// are more.
+pub fn files<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    from: &[u8],
+    most: usize,
+) -> Result<(Vec<(Ino, u64)>, Option<Bytes>), StoreError> {
+    let (mut files, mut next) = (Vec::new(), None);
+    let from = from.max(b"i".as_slice());
+    store.meta.scan(b"i", from, &mut |key, value| {
+        if files.len() == most {
+            next = Some(Bytes::copy_from_slice(key));
+            return false;
+        }
+        files.extend(file(key, value));
+        true
+    })?;
+    Ok((files, next))
 }
 
 /// What the bytes are as a reader would see them, read from the disk itself; each block must also fit the checksum that is

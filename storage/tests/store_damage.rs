@@ -3,7 +3,7 @@
 mod model;
 mod node;
 
-use holdfast_storage::check::{Found, Part};
+use holdfast_storage::check::{self as checks, Found, Part};
 use holdfast_storage::data::{self, sums};
 use holdfast_storage::disk::sim::SimDisk;
 use holdfast_storage::disk::{Disk, DiskFile, OpenHow};
@@ -337,39 +337,36 @@ fn a_full_log_says_so_and_goes_on_after_a_checkpoint() {
 /// All parts that a check names, of the whole state.
 fn parts(node: &mut Node<SimDisk>) -> Vec<Result<Found, String>> {
     let mut found = Vec::new();
-    let mut from = bytes::Bytes::new();
+    let (mut from, mut sizes) = (bytes::Bytes::new(), 0);
     loop {
-        let part = check(
-            node,
-            CheckPart::Meta {
-                from: from.clone(),
-                limit: 5,
-            },
-        )
-        .found;
+        let part = CheckPart::Meta {
+            from: from.clone(),
+            limit: 5,
+        };
+        let part = check(node, part).found;
         let meta = part.clone().expect("metadata can be read");
         found.push(part);
-        for (ino, size) in meta.files {
-            // A huge file is a hole from some point on.
-            for offset in (0..size.min(3 << 20)).step_by(1 << 20) {
-                found.push(
-                    check(
-                        node,
-                        CheckPart::Data {
-                            ino,
-                            offset,
-                            len: 1 << 20,
-                        },
-                    )
-                    .found,
-                );
-            }
-        }
+        sizes += meta.sizes;
         if meta.next.is_empty() {
-            return found;
+            break;
         }
         from = meta.next;
     }
+    let mut unlisted = Some(bytes::Bytes::new());
+    while let Some(from) = unlisted {
+        let (files, next) = checks::files(&node.store, &from, 3).expect("metadata can be read");
+        for (ino, size) in files {
+            sizes -= size;
+            // A huge file is a hole from some point on.
+            for offset in (0..size.min(3 << 20)).step_by(1 << 20) {
+                let len = 1 << 20;
+                found.push(check(node, CheckPart::Data { ino, offset, len }).found);
+            }
+        }
+        unlisted = next;
+    }
+    assert_eq!(sizes, 0, "the same files");
+    found
 }
 
 fn digest(node: &mut Node<SimDisk>) -> Vec<u8> {

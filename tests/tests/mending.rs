@@ -299,7 +299,11 @@ fn differences_put_in_by_hand_are_named_and_mended() {
     let (output, said) = holdfast(&active, &["check", "--quick"]);
     assert!(output.status.success(), "{said}");
     let (output, said) = holdfast(&odd, &["scrub"]);
-    assert!(output.status.success(), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("different: ") && said.contains("holdfast check --repair"),
+        "{said}"
+    );
     let (output, said) = holdfast(&active, &["check", "--quick"]);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("{} is the odd one out", odd.name())), "{said}");

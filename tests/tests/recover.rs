@@ -87,6 +87,11 @@ fn goes_on_alone(beyond: bool) {
         "{said}"
     );
 
+    let record = fs::read_to_string(last.dir().join("store/recovered.jsonl")).unwrap();
+    let (begun, done) = record.trim_end().split_once('\n').expect("a line for each end");
+    assert!(begun.contains("begun") && begun.contains("epoch"), "{record}");
+    assert!(done.contains("done") && done.contains("last_index"), "{record}");
+
     // Alone it serves nobody, and says what it waits for.
     last.start().unwrap();
     let waits = wait_for("the notice", PATIENCE, || {

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::amount;
+use crate::bar;
 use crate::clock::Stopwatch;
 use crate::output;
 
 const EVERY: Duration = Duration::from_millis(100);
 /// Into a file or a journal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-const WIDTH: usize = 24;
 
 pub(super) struct Progress {
     bytes_total: u64,
@@ -68,31 +68,15 @@ impl Progress {
         // Small files cost as much as some KiB each.
         let weight = |bytes: u64, inodes: u64| bytes as f64 + 16384.0 * inodes as f64;
         let part = (weight(bytes, inodes) / weight(self.bytes_total, self.inodes_total).max(1.0)).min(1.0);
-        let full = (part * WIDTH as f64) as usize;
-        let left = if part > 0.01 {
-            let seconds = elapsed.as_secs_f64() * (1.0 - part) / part;
-            format!(", about {} left", duration(seconds as u64))
-        } else {
-            String::new()
-        };
         format!(
-            "[{}{}] {:3.0} %  {} of {}, {inodes} of {} inodes, {}/s{left}  {}",
-            "#".repeat(full),
-            ".".repeat(WIDTH - full),
-            part * 100.0,
+            "{}  {} of {}, {inodes} of {} inodes, {}/s{}  {}",
+            bar::bar(part),
             amount(bytes),
             amount(self.bytes_total),
             self.inodes_total,
             amount((bytes as f64 / elapsed.as_secs_f64().max(0.1)) as u64),
+            bar::left(part, elapsed),
             path.display(),
         )
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::repair::Damage;
 use super::shared::Shared;
+use super::status::CATCHING_UP;
 use crate::words;
 use holdfast_config::tls_files::End;
 use holdfast_proto::control::{AgentReport, Members, Notice};
@@ -105,7 +106,7 @@ pub(super) fn of(
     if view.forgetful {
         found.push(notice(
             "this node stopped without a clean end and isn't yet sure to hold all that it had received".into(),
-            "It takes no part in elections until it has caught up with an active node, or until all three nodes are here.",
+            "It takes no part in elections until it has caught up with an active node, all three nodes are here, or ten seconds have passed with one other: then the durable logs decide.",
             0,
             false,
         ));
@@ -331,6 +332,12 @@ pub(super) fn cannot_take_over(
     because.extend(view.disk.as_ref().map(|trouble| trouble.fault.to_string()));
     if view.forgetful {
         because.push("it is catching up after a stop without a clean end".into());
+    }
+    if view.lag_bytes > CATCHING_UP {
+        because.push(format!(
+            "it is catching up: {} of the log are missing",
+            words::bytes(view.lag_bytes)
+        ));
     }
     because.extend(offer.map(|active| format!("{active} says that it needs a copy of the store")));
     if !view.has_room {

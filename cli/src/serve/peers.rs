@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long an operator's answer waits for the peers'.
 const AT_ONCE: Duration = Duration::from_millis(400);
 const WITHIN: Duration = Duration::from_millis(1500);
+const ECHO_EVERY: Duration = Duration::from_secs(2);
+const ECHO_WITHIN: Duration = Duration::from_secs(3);
 
 /// A lazily opened channel to a peer's control port, from the static address.
 pub(super) fn channel(current: &Current, peer: &Node) -> anyhow::Result<Channel> {
@@ -30,6 +32,9 @@ pub(super) fn channel(current: &Current, peer: &Node) -> anyhow::Result<Channel>
         .tls_config(tls)?
         .local_address(Some(current.own().address))
         .connect_timeout(WITHIN)
+        // After a cut the same connection would stay silent for as long again.
+        .http2_keep_alive_interval(ECHO_EVERY)
+        .keep_alive_timeout(ECHO_WITHIN)
         .tcp_nodelay(true);
     Ok(endpoint.connect_lazy())
 }

@@ -89,7 +89,7 @@ fn role(view: &View) -> Role {
 }
 
 /// Behind by more than a busy moment.
-const CATCHING_UP: u64 = 4 << 20;
+pub(super) const CATCHING_UP: u64 = 4 << 20;
 
 fn failover_of(shared: &Shared, moments: &view::Failover, now: u64) -> Failover {
     let began = if moments.began_ms == 0 || moments.began_ms > moments.lease_ms {

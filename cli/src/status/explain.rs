@@ -170,7 +170,7 @@ fn of_role(node: &Node<'_>, findings: &mut Vec<Finding>) {
             format!(
                 "{name} ended without a clean stop and may have lost entries that it had received: it doesn't vote yet"
             ),
-            "It catches up with the leader by itself and votes again. With no leader, all three must be up.",
+            "It catches up with the leader by itself and votes again. With no leader it waits for all three, or for ten seconds with one other: then the durable logs decide.",
         ));
     }
 }
@@ -197,7 +197,8 @@ fn of_duties(cluster: &Cluster<'_>, node: &Node<'_>, findings: &mut Vec<Finding>
         findings.push(serious(what, advice));
     }
     let Some(agent) = node.agent() else {
-        if !cluster.status.needs_agent {
+        // While its store is copied it has no use for one.
+        if !cluster.status.needs_agent || status.copy.is_some() {
             return;
         }
         let what = format!("vip-agent isn't connected on {name}: nobody looks after the VIP and the PBX there");

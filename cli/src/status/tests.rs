@@ -1,7 +1,8 @@
 //! What is shown for a healthy cluster, and for each thing that can be wrong with one.
 
 use holdfast_proto::control::{
-    AgentReport, ClusterStatus, Failover, NodeStatus, Notice, PeerView, Role, Scrub, UnitStatus,
+    AgentReport, ClusterStatus, CopyProgress, Failover, NodeStatus, Notice, PeerView, Role, Scrub, ScrubResult,
+    UnitStatus,
 };
 
 use super::{Clock, json, text};
@@ -120,6 +121,12 @@ fn it_says_when_each_node_was_verified() {
         running: true,
         keys: 1,
         keys_total: 4,
+        last: Some(ScrubResult {
+            found: 5,
+            mended: 5,
+            metadata_differ: true,
+            ..ScrubResult::default()
+        }),
         ..Scrub::default()
     });
     let text = text(&status, &CLOCK);
@@ -130,7 +137,8 @@ fn it_says_when_each_node_was_verified() {
     for part in [
         "nothing rotten;",
         "2 blocks rotten, 2 mended",
-        "n3 25 %, nothing rotten so far",
+        "n3 25 %, nothing rotten so far (before at ",
+        ", 5 blocks rotten, 5 mended, metadata not as applied)",
     ] {
         assert!(line.contains(part), "{line}");
     }
@@ -264,6 +272,11 @@ fn duties_not_done() {
         &with(1, |n| n.agent = None),
         &["vip-agent isn't connected on n2", "systemctl start vip-agent"],
     );
+    let copied = with(1, |n| {
+        (n.agent, n.copy, n.role) = (None, Some(CopyProgress::default()), Role::CatchingUp.into());
+    });
+    let shown = text(&copied, &CLOCK);
+    assert!(!shown.contains("vip-agent isn't connected"), "{shown}");
     shows(
         &with(0, |n| n.agent = Some(agent(false, "healthy"))),
         &["n1 is active and doesn't hold the VIP"],

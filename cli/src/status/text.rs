@@ -207,14 +207,26 @@ fn scrubs(cluster: &Cluster<'_>, clock: &Clock) -> String {
     format!("Data read and verified: {}\n", scrubs.join("; "))
 }
 
-fn scrub(scrub: &Scrub, clock: &Clock) -> String {
-    let found = match (scrub.found, scrub.mended) {
-        (0, _) => "nothing rotten".to_owned(),
-        (found, mended) => format!("{} rotten, {mended} mended", words::count(found, "block")),
+fn scrub_found(found: u64, mended: u64, metadata_differ: bool) -> String {
+    let blocks = match found {
+        0 => "nothing rotten".to_owned(),
+        found => format!("{} rotten, {mended} mended", words::count(found, "block")),
     };
+    if metadata_differ {
+        return format!("{blocks}, metadata not as applied");
+    }
+    blocks
+}
+
+fn scrub(scrub: &Scrub, clock: &Clock) -> String {
+    let found = scrub_found(scrub.found, scrub.mended, scrub.metadata_differ);
     if scrub.running {
         let share = scrub.keys.saturating_mul(100) / scrub.keys_total.max(scrub.keys).max(1);
-        return format!("{share} %, {found} so far");
+        let before = scrub.last.as_ref().map_or_else(String::new, |last| {
+            let found = scrub_found(last.found, last.mended, last.metadata_differ);
+            format!(" (before at {}, {found})", clock.at(scrub.ended_unix_ms))
+        });
+        return format!("{share} %, {found} so far{before}");
     }
     match scrub.ended_unix_ms {
         0 if scrub.next_unix_ms == 0 => "not yet".to_owned(),

@@ -4,7 +4,7 @@
 use super::{Core, HERE_MS, Peer};
 use crate::forgetful::{Permission, Position};
 use crate::memory_log::OldEntries;
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 
 impl<O: OldEntries> Core<O> {
     pub(super) fn may_vote_for(&mut self, request: &Message) -> bool {
@@ -13,13 +13,24 @@ impl<O: OldEntries> Core<O> {
         if self.ticks < self.silent_until_tick && !forced {
             return false;
         }
-        self.may_elect(Position {
+        let candidate = Position {
             term: request.log_term,
             index: request.index,
-        })
+        };
+        if request.msg_type == MessageType::MsgRequestVote {
+            self.note_durable_alone(candidate);
+        }
+        self.may_elect(candidate)
     }
 
-    pub(super) fn may_campaign(&mut self) -> bool {
+    /// A vote is about to be given, or asked for: do the durable logs alone decide it?
+    pub(super) fn note_durable_alone(&mut self, candidate: Position) {
+        if self.permits(candidate) == Permission::DurableAlone {
+            self.durable_alone_ms.get_or_insert(self.now_ms);
+        }
+    }
+
+    pub(super) fn may_campaign(&self) -> bool {
         !self.lets_another_stand() && self.may_elect(self.position())
     }
 
@@ -37,19 +48,12 @@ impl<O: OldEntries> Core<O> {
         !self.suspended && self.peers.values().any(first)
     }
 
-    fn may_elect(&mut self, candidate: Position) -> bool {
+    fn may_elect(&self, candidate: Position) -> bool {
         // Two nodes with new disks would begin an empty file system beside the one that has the data.
         if candidate.index == 0 && self.data_elsewhere {
             return false;
         }
-        match self.permits(candidate) {
-            Permission::No => false,
-            Permission::All => true,
-            Permission::DurableAlone => {
-                self.durable_alone_ms.get_or_insert(self.now_ms);
-                true
-            }
-        }
+        self.permits(candidate) != Permission::No
     }
 
     fn permits(&self, candidate: Position) -> Permission {
@@ -70,7 +74,7 @@ impl<O: OldEntries> Core<O> {
         self.peers.values().filter(here).filter_map(position).collect()
     }
 
-    fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Position {
         Position {
             term: self.node.raft.raft_log.last_term(),
             index: self.last(),

@@ -2,8 +2,12 @@
 
 use super::{Core, Peer};
 use crate::memory_log::OldEntries;
+use holdfast_proto::stream::NodeState;
 use holdfast_storage::types::LogIndex;
 use raft::{INVALID_ID, StateRole};
+
+/// What is on its way to a node that keeps up under load, and more.
+const BEHIND_MAX: u64 = 16 << 20;
 
 impl<O: OldEntries> Core<O> {
     pub fn role(&self) -> StateRole {
@@ -56,6 +60,20 @@ impl<O: OldEntries> Core<O> {
     pub fn room(&self, free: u64, applied: u64) -> u64 {
         free.saturating_sub(self.node.store().bytes_after(applied))
     }
+    /// Bytes of the log that this peer hasn't got yet, as far as this leader has heard.
+    pub fn behind(&self, id: u64) -> u64 {
+        let term = self.term();
+        let matched = self.node.raft.prs().get(id).map_or(0, |progress| progress.matched);
+        let told = self.peers.get(&id).map_or(0, |peer| {
+            let received = if peer.received.0 == term { peer.received.1 } else { 0 };
+            received.max(peer.state.map_or(0, |state| state.last_index))
+        });
+        self.node.store().bytes_after(matched.max(told))
+    }
+    /// It has nearly all, so that a transfer to it takes a moment.
+    pub fn is_up_to_date(&self, id: u64) -> bool {
+        self.behind(id) <= BEHIND_MAX
+    }
     pub fn peer(&self, id: u64) -> Option<&Peer> {
         self.peers.get(&id)
     }
@@ -85,18 +103,20 @@ impl<O: OldEntries> Core<O> {
         self.node.raft.vote != INVALID_ID && self.node.raft.vote != self.config.id
     }
 
-    /// Peers whose next entry is no longer in this leader's log: they can't catch up by it. Theirs ends before it begins, or with
-    /// a tail that nobody took over, and all that this log holds is of later terms.
+    /// Peers whose next entry is no longer in this leader's log, or can't be read there: they can't catch up by it. Theirs ends
+    /// before it begins, or with a tail that nobody took over, and all that this log holds is of later terms.
     pub fn left_behind(&self) -> Vec<u64> {
         let first = self.first();
         let before = self.node.raft.raft_log.term(first.saturating_sub(1)).unwrap_or(0);
         let matched = |id: u64| self.node.raft.prs().get(id).map_or(0, |progress| progress.matched);
         let behind = |id: u64, peer: &Peer| {
             let ends_before = |last, term| last < first.saturating_sub(1) || term < before;
-            let apart = peer
-                .state
-                .is_some_and(|state| ends_before(state.last_index, state.last_term));
-            self.is_leader() && matched(id).saturating_add(1) < first && apart
+            let apart = |state: &NodeState| {
+                let is_gone = matched(id).saturating_add(1) < first && ends_before(state.last_index, state.last_term);
+                let next = matched(id).max(state.last_index).saturating_add(1);
+                is_gone || next <= self.unreadable_at
+            };
+            self.is_leader() && peer.state.as_ref().is_some_and(apart)
         };
         self.peers
             .iter()

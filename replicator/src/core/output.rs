@@ -10,17 +10,31 @@ use holdfast_storage::types::{LogIndex, Term};
 use raft::Ready;
 use raft::eraftpb::{Message, MessageType};
 
+/// Bytes of committed entries: after a crash all behind the checkpoint are read from disk, and the clock must not wait for that.
+const HAND_OUT: usize = 1 << 20;
+
 impl<O: OldEntries> Core<O> {
-    /// Takes what the events so far have led to. Call it after each batch of them.
+    /// Takes what the events so far have led to. Call it after each batch of them, and as long as there is more.
     pub fn output(&mut self) -> Output {
         let mut out = Output::default();
+        let mut committed = 0;
         self.after_step();
-        while self.node.has_ready() {
+        while self.node.store().broken().is_none() && self.node.has_ready() {
             let ready = self.node.ready();
+            let before = out.committed.len();
             self.ready(ready, &mut out);
             self.after_step();
+            committed += out.committed[before..]
+                .iter()
+                .map(|entry| entry.data.len())
+                .sum::<usize>();
+            if committed >= HAND_OUT {
+                out.more = self.node.has_ready();
+                break;
+            }
         }
         out.fetch = self.node.mut_store().take_wanted();
+        out.broken = self.node.store().broken();
         self.send_state(&mut out);
         out
     }

@@ -6,6 +6,7 @@ use super::reach::Reachable;
 use super::{Local, NetEvent, Remote, ToLoop, greeting};
 use crate::wire::{self, PeerMessage};
 use rustls::pki_types::ServerName;
+use socket2::TcpKeepalive;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Sent and unacknowledged data older than this closes the connection.
 const SILENT_MAX: Duration = Duration::from_secs(3);
+/// A connection on which nothing came for so long is tried, and again, until that time is over.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of messages that wait for the socket.
 const QUEUE_BYTES: usize = 48 << 20;
 const QUEUE_MESSAGES: usize = 8192;
@@ -83,7 +86,10 @@ fn size(message: &PeerMessage) -> usize {
 /// No waiting for more to send, and an end for connections into silence.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(SILENT_MAX))
+    let socket = socket2::SockRef::from(stream);
+    // The other end of a connection only listens: without probes it would wait for a machine that lost its power for ever.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_EVERY).with_interval(PROBE_EVERY))?;
+    socket.set_tcp_user_timeout(Some(SILENT_MAX))
 }
 
 struct Link {

@@ -52,7 +52,7 @@ impl Task {
                 tracing::warn!("suspended: no majority answers; requests wait");
                 self.cancel_handover("the lease ran out before the switch was done");
             }
-            Role::Active { term } => self.resume(term),
+            Role::Active { term } => tracing::info!(term, "the lease runs again"),
             Role::Lost { term } => {
                 tracing::warn!(term, "the active role is lost");
                 self.end_role();
@@ -94,12 +94,7 @@ impl Task {
         }
     }
 
-    /// The lease is back, or the file system is up: what waited goes on.
-    fn resume(&mut self, term: u64) {
-        tracing::info!(term, "the lease runs again");
-        self.release_held();
-    }
-
+    /// The gate is open: what waited goes on.
     pub(super) fn release_held(&mut self) {
         self.state.held.reached(u64::MAX);
         for request in std::mem::take(&mut self.state.held_requests) {

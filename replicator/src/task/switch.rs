@@ -63,6 +63,11 @@ impl Task {
                 "{name} says that it could not take over; `holdfast status` there says why"
             )),
             Some(state) if state.forgetful => Err(format!("{name} is still catching up after a crash")),
+            Some(_) if !self.core.is_up_to_date(id) => Err(format!(
+                "{name} is still catching up: {:.0} MiB of the log are on their way to it. Nothing was changed; `holdfast status` shows when it \
+                 has all",
+                self.core.behind(id) as f64 / 1_048_576.0
+            )),
             Some(_) => Ok((term, id)),
         }
     }

@@ -77,8 +77,13 @@ impl ApplyThread {
     }
 
     /// None: too much came after it, or it isn't known any more.
-    fn since(&self, as_of: LogIndex) -> Result<Option<Since>, StoreError> {
-        Since::read(&self.reader, as_of, self.store.applied())
+    fn since(&self, as_of: LogIndex) -> Option<Since> {
+        let read = Since::read(&self.reader, as_of, self.store.applied());
+        read.unwrap_or_else(|error| {
+            // Nothing was to be applied: that goes on.
+            tracing::warn!(%as_of, error = chain(&error), "what has changed since can't be read from the log, so nothing is mended now");
+            None
+        })
     }
 
     fn mend_now(&mut self, work: MendWork) -> Result<(), StoreError> {
@@ -90,14 +95,14 @@ impl ApplyThread {
                 let _ = answer.send(looked.collect::<Result<_, _>>()?);
             }
             MendWork::Blocks(as_of, blocks, answer) => {
-                let since = self.since(as_of.unwrap_or(self.store.applied()))?;
+                let since = self.since(as_of.unwrap_or(self.store.applied()));
                 let _ = answer.send(match since {
                     Some(since) => self.applier.mend_blocks(&blocks, &since)?,
                     None => vec![Mended::Changed; blocks.len()],
                 });
             }
             MendWork::Keys(as_of, keys, answer) => {
-                let _ = answer.send(match self.since(as_of)? {
+                let _ = answer.send(match self.since(as_of) {
                     Some(since) => self.applier.mend_keys(&keys, &since)?,
                     None => vec![Mended::Changed; keys.len()],
                 });

@@ -3,7 +3,7 @@
 use super::{ThreadEvent, ToLoop};
 use crate::api::Request;
 use crate::disk_health::DiskHealth;
-use crate::memory_log::{self, Wanted};
+use crate::memory_log::{self, Unread, Wanted};
 use crossbeam_channel::Receiver;
 use holdfast_storage::RealStore;
 use holdfast_storage::disk::real::RealDisk;
@@ -40,7 +40,10 @@ impl FetchThread {
                     }
                 }
                 FetchWork::Entries(wanted) => {
-                    let read = memory_log::fetch(&self.reader, wanted.low, wanted.high);
+                    let read = memory_log::fetch(&self.reader, wanted.low, wanted.high, usize::MAX);
+                    if let Err(Unread::Failed(why)) = &read {
+                        self.health.unreadable(why.clone());
+                    }
                     ThreadEvent::Fetched(wanted, read)
                 }
             };

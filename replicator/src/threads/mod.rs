@@ -7,7 +7,7 @@ pub(crate) mod log;
 
 use crate::api::Request;
 use crate::error::ReplicaError;
-use crate::memory_log::Wanted;
+use crate::memory_log::{Unread, Wanted};
 use holdfast_storage::check::Part;
 use raft::eraftpb::Entry;
 
@@ -21,7 +21,7 @@ pub(crate) enum ThreadEvent {
     Halted(String),
     /// The disk refused what it mustn't: nothing that this node says about its disk is true any more.
     Failed(String),
-    Fetched(Wanted, Result<Vec<Entry>, String>),
+    Fetched(Wanted, Result<Vec<Entry>, Unread>),
     /// What this request needed is in memory now.
     Warmed(Request),
     CouldNotWarm(Request, String),

@@ -343,8 +343,8 @@ impl Cluster {
             }
             Event::Fetched { wanted } => {
                 running.fetching -= 1;
-                let entries = memory_log::fetch(&node.disk.reader(), wanted.low, wanted.high).unwrap_or_default();
-                running.core.fetched(wanted, entries);
+                let read = memory_log::fetch(&node.disk.reader(), wanted.low, wanted.high, usize::MAX);
+                running.core.fetched(wanted, read);
             }
             Event::Client => self.client(id),
         }
@@ -387,11 +387,17 @@ impl Cluster {
     /// What the daemon's loop does after each event.
     fn after(&mut self, id: u64) {
         self.invariants.before_output(&self.nodes);
-        let Some(running) = &mut self.node(id).running else {
-            return;
-        };
-        let output = running.core.output();
-        self.hand_out(id, output);
+        loop {
+            let Some(running) = &mut self.node(id).running else {
+                return;
+            };
+            let output = running.core.output();
+            let more = output.more;
+            self.hand_out(id, output);
+            if !more {
+                break;
+            }
+        }
         self.acknowledge(id);
         let now_us = self.now_us;
         self.invariants.check(&mut self.nodes, id, now_us);

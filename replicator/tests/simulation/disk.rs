@@ -2,7 +2,7 @@
 
 use crate::random::Random;
 use holdfast_replicator::core::Persist;
-use holdfast_replicator::memory_log::OldEntries;
+use holdfast_replicator::memory_log::{OldEntries, Unread};
 use holdfast_storage::log::{HardState, LogEntry};
 use holdfast_storage::types::{LogIndex, Term};
 use std::cell::RefCell;
@@ -139,13 +139,13 @@ impl OldEntries for Reader {
             .map(|entry| entry.term)
     }
 
-    fn read(&self, low: LogIndex, high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, String> {
+    fn read(&self, low: LogIndex, high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
         let stable = self.0.borrow();
         let high = high.0.min(stable.entries.len() as u64 + 1);
         stable
             .entries
             .get(low.0 as usize - 1..high as usize - 1)
             .map(<[_]>::to_vec)
-            .ok_or_else(|| format!("{low}..{high} isn't there"))
+            .ok_or(Unread::Gone)
     }
 }

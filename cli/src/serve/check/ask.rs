@@ -7,13 +7,15 @@ use holdfast_replicator::clock::boottime_ms;
 use holdfast_storage::apply::REDOING;
 use holdfast_storage::check::{Found, Part};
 use holdfast_storage::effects::CheckPart;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A replica that doesn't answer for so long takes no further part.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Nor does one to which there is no connection: reads of damaged blocks wait for what the others say.
+const PATIENCE_WITH_ABSENT: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(200);
 
 pub(in super::super) struct Asker {
@@ -100,6 +102,15 @@ impl Asker {
         }
     }
 
+    /// This node, and those to which it has a connection.
+    fn here(&self) -> BTreeSet<String> {
+        let view = self.shared.view();
+        let up = view.peers.iter().filter(|(_, peer)| peer.up);
+        up.map(|(id, _)| self.shared.name_of(*id))
+            .chain([self.shared.node().name.clone()])
+            .collect()
+    }
+
     async fn once(&mut self, asked: Asked) -> Result<Answers, String> {
         let Asked { index, part, mut parts } = asked;
         let is_data = matches!(part, CheckPart::Data { .. });
@@ -112,7 +123,15 @@ impl Asker {
                 .any(|node| !answers.contains_key(node) && !missing.contains_key(node))
         };
         while wanted(&answers, &self.missing) {
-            match tokio::time::timeout(PATIENCE, parts.recv()).await {
+            let here = self.here();
+            let is_awaited =
+                |node: &String| here.contains(node) && !answers.contains_key(node) && !self.missing.contains_key(node);
+            let patience = if nodes.iter().any(is_awaited) {
+                PATIENCE
+            } else {
+                PATIENCE_WITH_ABSENT
+            };
+            match tokio::time::timeout(patience, parts.recv()).await {
                 Ok(Some((node, part))) => {
                     let found = part.found.and_then(|found| {
                         if is_data && found.count > 0 && found.sums.is_empty() {
@@ -127,7 +146,11 @@ impl Asker {
                 Ok(None) => return Err("this node lost the active role during the check".into()),
                 Err(_) => {
                     for node in nodes.iter().filter(|node| !answers.contains_key(*node)) {
-                        let why = format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs());
+                        let why = if here.contains(node) {
+                            format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs())
+                        } else {
+                            "isn't connected to the active node".to_owned()
+                        };
                         self.missing.entry(node.clone()).or_insert(why);
                     }
                 }

@@ -21,8 +21,9 @@ use holdfast_proto::control::{
     CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, check_event::Event,
 };
 use holdfast_proto::repair::MendRequest;
-use holdfast_storage::check::{Found, LISTED};
+use holdfast_storage::check::{self, Found, LISTED};
 use holdfast_storage::effects::CheckPart;
+use holdfast_storage::error::chain;
 use holdfast_storage::identity::hex;
 use holdfast_storage::types::{BLOCK, Ino};
 use std::collections::{BTreeSet, VecDeque};
@@ -33,6 +34,8 @@ use walk::{Place, Walk};
 
 /// Keys of metadata in one part.
 const KEYS: u32 = 4096;
+/// Files listed at once.
+const FILES: usize = 4096;
 /// Parts that are on their way together, and their bytes.
 const PARTS: usize = 32;
 const BYTES_ON_THEIR_WAY: u64 = 4 * walk::BYTES;
@@ -153,21 +156,20 @@ impl Check {
     }
 
     async fn everything(&mut self, max_ranges: u64) -> Result<(), String> {
-        let files = self.metadata().await?;
-        // Sparse files can be as long as they like: together longer than a number is.
-        self.total = files.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
-        self.all_data(Walk::new(files), max_ranges).await
+        self.metadata().await?;
+        self.all_data(max_ranges).await
     }
 
     /// Several parts are on their way, so that no disk waits for an answer; beside other writes only one, so that those find
     /// the apply threads free.
-    async fn all_data(&mut self, mut walk: Walk, max_ranges: u64) -> Result<(), String> {
+    async fn all_data(&mut self, max_ranges: u64) -> Result<(), String> {
+        let (mut walk, mut unlisted) = (Walk::default(), Some(Bytes::new()));
         let mut on_their_way: VecDeque<(Place, Asked)> = VecDeque::new();
         let (mut ranges, mut last_index, mut at_once) = (0, 0, 1);
         loop {
             while has_room(&on_their_way, at_once)
                 && (max_ranges == 0 || ranges < max_ranges)
-                && let Some(place) = walk.next()
+                && let Some(place) = self.next_place(&mut walk, &mut unlisted).await?
             {
                 let asked = self.ask(place.part()).await?;
                 at_once = if asked.index() == last_index + 1 { PARTS } else { 1 };
@@ -182,7 +184,28 @@ impl Check {
             let next_data = self.data(&place, &answers).await?;
             walk.skip(place.ino, next_data);
             self.passed = self.passed.max(place.before.saturating_add(place.len));
+            // Files grow meanwhile, and new ones are made.
+            self.total = self.total.max(self.passed);
             self.progress().await;
+        }
+    }
+
+    /// As this node has the files now, some at a time: there can be millions.
+    async fn next_place(&self, walk: &mut Walk, unlisted: &mut Option<Bytes>) -> Result<Option<Place>, String> {
+        loop {
+            if let Some(place) = walk.next() {
+                return Ok(Some(place));
+            }
+            let Some(from) = unlisted.take() else {
+                return Ok(None);
+            };
+            let store = self.asker.shared.handle.store().clone();
+            let listed = tokio::task::spawn_blocking(move || check::files(&store, &from, FILES)).await;
+            let (files, next) = listed
+                .map_err(|panic| panic.to_string())?
+                .map_err(|error| chain(&error))?;
+            walk.add(files);
+            *unlisted = next;
         }
     }
 
@@ -204,9 +227,9 @@ impl Check {
         Ok(answers)
     }
 
-    /// All metadata, part by part; the files with data and their sizes, as the active node has them.
-    async fn metadata(&mut self) -> Result<Vec<(Ino, u64)>, String> {
-        let (mut from, mut files) = (Bytes::new(), Vec::new());
+    /// All metadata, part by part.
+    async fn metadata(&mut self) -> Result<(), String> {
+        let mut from = Bytes::new();
         loop {
             let part = CheckPart::Meta {
                 from: from.clone(),
@@ -215,13 +238,14 @@ impl Check {
             let answers = self.part(part).await?;
             let own = self.own(&answers)?;
             self.verdict.keys += own.count;
-            files.extend(own.files.iter().copied());
+            // Sparse files can be as long as they like: together longer than a number is.
+            self.total = self.total.saturating_add(own.sizes);
             if !self.same_keys(&from, &answers).await {
                 self.key_by_key(from, &own.next).await?;
             }
             self.progress().await;
             if own.next.is_empty() {
-                return Ok(files);
+                return Ok(());
             }
             from = own.next;
         }

@@ -1,13 +1,15 @@
-//! The parts of all files, in order, without the holes. Pure.
+//! The parts of files, in order, without the holes. Pure.
 
 use holdfast_storage::effects::CheckPart;
 use holdfast_storage::types::Ino;
+use std::collections::VecDeque;
 
 /// Bytes of a file in one part: the apply thread of each replica stands still for so long.
 pub(super) const BYTES: u64 = 4 << 20;
 
+#[derive(Default)]
 pub(super) struct Walk {
-    files: std::vec::IntoIter<(Ino, u64)>,
+    files: VecDeque<(Ino, u64)>,
     /// The file that we are in, and its size.
     file: Option<(Ino, u64)>,
     offset: u64,
@@ -36,14 +38,9 @@ impl Place {
 }
 
 impl Walk {
-    /// Of files with their sizes.
-    pub(super) fn new(files: Vec<(Ino, u64)>) -> Self {
-        Self {
-            files: files.into_iter(),
-            file: None,
-            offset: 0,
-            passed: 0,
-        }
+    /// Files that come next, with their sizes.
+    pub(super) fn add(&mut self, files: Vec<(Ino, u64)>) {
+        self.files.extend(files);
     }
 
     pub(super) fn next(&mut self) -> Option<Place> {
@@ -61,8 +58,8 @@ impl Walk {
                 }
                 behind => {
                     self.passed = self.passed.saturating_add(behind.map_or(0, |(_, size)| size));
-                    self.file = Some(self.files.next()?);
-                    self.offset = 0;
+                    (self.file, self.offset) = (self.files.pop_front(), 0);
+                    self.file?;
                 }
             }
         }
@@ -83,6 +80,12 @@ mod tests {
     const A: Ino = Ino(7);
     const B: Ino = Ino(9);
 
+    fn of(files: &[(Ino, u64)]) -> Walk {
+        let mut walk = Walk::default();
+        walk.add(files.to_vec());
+        walk
+    }
+
     fn rest(walk: &mut Walk) -> Vec<(Ino, u64, u64, u64)> {
         std::iter::from_fn(|| walk.next())
             .map(|place| (place.ino, place.offset, place.len, place.before))
@@ -91,17 +94,16 @@ mod tests {
 
     #[test]
     fn each_part_of_each_file_comes_once() {
-        let mut walk = Walk::new(vec![(A, BYTES + 1), (Ino(8), 0), (B, 5)]);
-        assert_eq!(
-            rest(&mut walk),
-            [(A, 0, BYTES, 0), (A, BYTES, 1, BYTES), (B, 0, 5, BYTES + 1)]
-        );
+        let mut walk = of(&[(A, BYTES + 1), (Ino(8), 0)]);
+        assert_eq!(rest(&mut walk), [(A, 0, BYTES, 0), (A, BYTES, 1, BYTES)]);
         assert_eq!(walk.next(), None);
+        walk.add(vec![(B, 5)]);
+        assert_eq!(rest(&mut walk), [(B, 0, 5, BYTES + 1)]);
     }
 
     #[test]
     fn holes_are_left_out_in_their_own_file_alone() {
-        let mut walk = Walk::new(vec![(A, u64::MAX), (B, 5)]);
+        let mut walk = of(&[(A, u64::MAX), (B, 5)]);
         walk.next();
         walk.next();
         walk.skip(A, BYTES / 2);

@@ -1,4 +1,5 @@
-//! While this node is active: do all three still hold the same? Asked every few seconds in which something was changed.
+//! While this node is active: do all three still hold the same? Asked every few seconds in which something was changed, and
+//! every minute in which nothing was: a scrub may have found that a store isn't what was applied.
 
 use super::super::shared::Shared;
 use super::ask::Asker;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(4);
 const AGAIN: Duration = Duration::from_secs(2);
+/// Of those, so many without a change in between are left out.
+const IDLE: u32 = 15;
 
 /// Replicas that don't hold the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,7 @@ pub(in super::super) async fn follow(shared: Arc<Shared>) {
     let mut compared = 0;
     // A block that is damaged differs, too, until it is mended a moment later.
     let mut suspected = false;
+    let mut idle = 0;
     loop {
         tokio::time::sleep(if suspected { AGAIN } else { EVERY }).await;
         if !shared.is_active() {
@@ -31,9 +35,12 @@ pub(in super::super) async fn follow(shared: Arc<Shared>) {
             continue;
         }
         // The question itself is an entry, too.
-        if shared.view().committed <= compared && shared.divergence().is_none() && !suspected {
+        let is_idle = shared.view().committed <= compared && shared.divergence().is_none() && !suspected;
+        if is_idle && idle < IDLE {
+            idle += 1;
             continue;
         }
+        idle = 0;
         let mut asker = Asker::new(shared.clone());
         // Without an answer nothing is known, and nothing that was known is forgotten.
         let Ok(answers) = asker.digests().await else {

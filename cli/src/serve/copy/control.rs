@@ -40,7 +40,7 @@ impl ReceiverControl {
             role: Role::CatchingUp.into(),
             leader: progress.source.clone(),
             mount_path: self.config.mount.path.display().to_string(),
-            mounted: true,
+            mounted: !progress.unmounted,
             notices: vec![progress.notice()],
             cannot_because: vec!["its store is being copied from the active node".into()],
             uptime_ms: unix_ms().saturating_sub(self.started_ms),

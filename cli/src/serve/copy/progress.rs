@@ -8,6 +8,8 @@ use crate::words;
 
 /// Nothing came for so long: status says so.
 const STALLED_MS: u64 = 5_000;
+/// So many passes: what is changed is too much for the log.
+const MANY_PASSES: u32 = 4;
 
 #[derive(Clone, Default)]
 pub(super) struct Progress {
@@ -15,12 +17,16 @@ pub(super) struct Progress {
     pub(super) keys: u64,
     pub(super) keys_total: u64,
     pub(super) bytes: u64,
-    /// Bytes of data when this pass began, and when that was (CLOCK_BOOTTIME).
+    /// Passes so far, this one included: each later one compares what was changed during the one before.
+    pub(super) passes: u32,
+    /// When this pass began (CLOCK_BOOTTIME).
     pub(super) pass_began_ms: u64,
     /// Checksums are being made anew first.
     pub(super) preparing: bool,
     /// Why it doesn't go on; tried again.
     pub(super) trouble: Option<String>,
+    /// This node's mount point couldn't be taken.
+    pub(super) unmounted: bool,
     moved_ms: u64,
     began_unix_ms: u64,
 }
@@ -46,10 +52,30 @@ impl Shown {
         self.inner().clone()
     }
 
+    /// Something has come.
     pub(super) fn update(&self, change: impl FnOnce(&mut Progress)) {
         let mut inner = self.inner();
         change(&mut inner);
+        inner.trouble = None;
         inner.moved_ms = boottime_ms();
+    }
+
+    /// A pass begins: the source has agreed, which doesn't say yet that anything comes.
+    pub(super) fn begins(&self, source: &str, keys: u64) {
+        let mut inner = self.inner();
+        let now_ms = boottime_ms();
+        source.clone_into(&mut inner.source);
+        (inner.keys, inner.keys_total) = (0, keys);
+        inner.pass_began_ms = now_ms;
+        inner.preparing = false;
+        if inner.trouble.is_none() {
+            inner.passes += 1;
+            inner.moved_ms = now_ms;
+        }
+    }
+
+    pub(super) fn unmounted(&self) {
+        self.inner().unmounted = true;
     }
 
     /// It doesn't go on, for this reason.
@@ -109,8 +135,12 @@ impl Progress {
                     0 => String::new(),
                     ms => format!(", about {} left", words::seconds(ms)),
                 };
+                let pass = match self.passes {
+                    0 | 1 => String::new(),
+                    pass => format!(" (pass {pass}: the one before took longer than the log reaches back)"),
+                };
                 let what = format!(
-                    "the store is being copied from {}: {:.0} % compared, {} have come{left}{stalled}",
+                    "the store is being copied from {}{pass}: {:.0} % compared, {} have come{left}{stalled}",
                     self.source,
                     self.share() * 100.0,
                     words::bytes(self.bytes),
@@ -118,9 +148,16 @@ impl Progress {
                 (what, still_ms >= STALLED_MS)
             }
         };
+        let advice = if self.passes >= MANY_PASSES {
+            format!(
+                "{advice} So much is changed meanwhile that it doesn't come to an end: it will when less is, or with a larger `store.log_mib` on the active node."
+            )
+        } else {
+            advice.to_owned()
+        };
         Notice {
             what,
-            advice: advice.into(),
+            advice,
             since_unix_ms: self.began_unix_ms,
             serious,
         }
@@ -150,6 +187,36 @@ mod tests {
             progress.notice().what.contains("25 % compared"),
             "{}",
             progress.notice().what
+        );
+    }
+
+    #[test]
+    fn a_source_that_agrees_and_sends_nothing_ends_no_trouble() {
+        let shown = Shown::new();
+        shown.begins("n1", 100);
+        shown.trouble("the connection was cut".into());
+        shown.begins("n1", 100);
+        assert!(shown.get().notice().what.contains("the connection was cut"));
+        shown.update(|progress| progress.keys = 50);
+        let notice = shown.get().notice();
+        assert!(
+            !notice.serious && notice.what.contains("50 % compared"),
+            "{}",
+            notice.what
+        );
+    }
+
+    #[test]
+    fn passes_that_do_not_end_are_said() {
+        let shown = Shown::new();
+        for _ in 0..MANY_PASSES {
+            shown.begins("n1", 100);
+            shown.update(|progress| progress.keys = 100);
+        }
+        let notice = shown.get().notice();
+        assert!(
+            notice.what.contains("pass 4") && notice.advice.contains("log_mib"),
+            "{notice:?}"
         );
     }
 

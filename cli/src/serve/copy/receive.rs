@@ -19,7 +19,7 @@ use holdfast_proto::control::places_server::PlacesServer;
 use holdfast_proto::copy::copy_client::CopyClient;
 use holdfast_proto::copy::{BeginRequest, Begun, BlocksRequest, EndRequest, KeysRequest, PiecesRequest, Range};
 use holdfast_replicator::Options;
-use holdfast_replicator::clock::{boottime_ms, unix_ms};
+use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::copy::Receiver;
 use holdfast_replicator::net::PROTOCOL;
 use holdfast_storage::copy::{self, Blocks, Joint, Piece, Wanted, is_copied};
@@ -217,6 +217,7 @@ fn standby_mount(config: &Config, progress: &Arc<Shown>) -> Option<Mounted> {
         Ok(mount) => Some(mount),
         Err(error) => {
             tracing::error!(error = holdfast_storage::error::chain(&error), "mounting failed");
+            progress.unmounted();
             None
         }
     }
@@ -279,12 +280,7 @@ impl Work<'_> {
         loop {
             let (mut client, begun) = self.find_source()?;
             same_history(&begun, receiver.target.history()?)?;
-            self.progress.update(|progress| {
-                progress.source.clone_from(&begun.source);
-                (progress.keys, progress.keys_total) = (0, begun.keys);
-                progress.pass_began_ms = boottime_ms();
-                progress.trouble = None;
-            });
+            self.progress.begins(&begun.source, begun.keys);
             self.pass(receiver, &mut client, begun.session)?;
             let request = EndRequest { session: begun.session };
             let ended = self.runtime.block_on(within(client.end(request)))?;

@@ -255,18 +255,19 @@ impl Healer {
     }
 
     /// Whether the metadata are what was applied. If not, the digest says what they are from now on: the comparison with the
-    /// others is to show it.
-    pub(super) async fn verify(&self) -> Result<(), String> {
+    /// others is to show it. Whether they are.
+    pub(super) async fn verify(&self) -> Result<bool, String> {
         let store = self.shared.handle.store().clone();
         let verified = tokio::task::spawn_blocking(move || digest::verify(&store.meta)).await;
         let verified = verified.map_err(|panic| panic.to_string())?;
-        if let Some(mismatch) = verified.map_err(|error| chain(&error))? {
-            tracing::error!(
-                "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
-            );
-            self.shared.handle.correct_digest(mismatch).await.ok_or(HALTED)?;
-        }
-        Ok(())
+        let Some(mismatch) = verified.map_err(|error| chain(&error))? else {
+            return Ok(true);
+        };
+        tracing::error!(
+            "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
+        );
+        self.shared.handle.correct_digest(mismatch).await.ok_or(HALTED)?;
+        Ok(false)
     }
 
     /// The outer error: a request that makes no sense.

@@ -16,6 +16,20 @@ pub(super) struct Record {
     pub(super) bytes: u64,
     pub(super) found: u64,
     pub(super) mended: u64,
+    /// The metadata weren't what was applied when it began.
+    pub(super) metadata_differ: bool,
+    /// Of the last one that came to its end, while another is under way.
+    pub(super) last: Option<Findings>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Findings {
+    pub(super) keys: u64,
+    pub(super) bytes: u64,
+    pub(super) found: u64,
+    pub(super) mended: u64,
+    pub(super) metadata_differ: bool,
 }
 
 fn path(store: &Path) -> PathBuf {
@@ -23,6 +37,26 @@ fn path(store: &Path) -> PathBuf {
 }
 
 impl Record {
+    /// The next one, which begins then.
+    pub(super) fn begin(&self, unix_ms: u64) -> Self {
+        let has_ended = self.next.is_none() && self.ended_unix_ms > 0;
+        let own = || Findings {
+            keys: self.keys,
+            bytes: self.bytes,
+            found: self.found,
+            mended: self.mended,
+            metadata_differ: self.metadata_differ,
+        };
+        Self {
+            // Two are never of the same moment.
+            began_unix_ms: unix_ms.max(self.began_unix_ms + 1),
+            ended_unix_ms: self.ended_unix_ms,
+            next: Some(String::new()),
+            last: if has_ended { Some(own()) } else { self.last },
+            ..Self::default()
+        }
+    }
+
     /// One that can't be read is no reason not to begin anew.
     pub(super) fn read(store: &Path) -> Self {
         let read = std::fs::read(path(store)).map(|text| serde_json::from_slice(&text));
@@ -51,6 +85,18 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_last_one_found_stays_until_the_next_has_ended() {
+        let mut record = Record::default().begin(1000);
+        assert_eq!((record.began_unix_ms, record.last), (1000, None));
+        (record.keys, record.found, record.next, record.ended_unix_ms) = (7, 3, None, 2000);
+        let next = record.begin(900);
+        let last = next.last.unwrap();
+        assert_eq!((next.began_unix_ms, next.ended_unix_ms, next.keys), (1001, 2000, 0));
+        assert_eq!((last.keys, last.found), (7, 3));
+        assert_eq!(next.begin(5000).last, next.last, "broken off, and begun anew");
+    }
 
     #[test]
     fn it_comes_back_as_it_was_and_a_broken_one_as_none() {

@@ -3,7 +3,7 @@
 use super::Healer;
 use super::record::Record;
 use bytes::Bytes;
-use holdfast_proto::control::{Scrub, ScrubEvent};
+use holdfast_proto::control::{Scrub, ScrubEvent, ScrubResult};
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use holdfast_storage::disk::aligned::AlignedBuf;
 use holdfast_storage::error::{StoreError, chain};
@@ -65,6 +65,14 @@ impl Scrubber {
             mended: record.mended,
             next_unix_ms: if record.next.is_some() { 0 } else { state.next_unix_ms },
             trouble: state.trouble.clone().unwrap_or_default(),
+            metadata_differ: record.metadata_differ,
+            last: record.last.map(|last| ScrubResult {
+                keys: last.keys,
+                bytes: last.bytes,
+                found: last.found,
+                mended: last.mended,
+                metadata_differ: last.metadata_differ,
+            }),
         }
     }
 
@@ -76,7 +84,7 @@ impl Scrubber {
             state.trouble = None;
             // What a paced one has read before doesn't count: it begins anew. Another operator's is joined.
             if state.record.next.is_some() && state.asking == 1 {
-                state.record = begun(&state.record);
+                state.record = state.record.begin(unix_ms());
             }
             state.begin_now = true;
             state.ended + 1
@@ -109,16 +117,6 @@ impl Scrubber {
     }
 }
 
-fn begun(before: &Record) -> Record {
-    Record {
-        // Two are never of the same moment.
-        began_unix_ms: unix_ms().max(before.began_unix_ms + 1),
-        ended_unix_ms: before.ended_unix_ms,
-        next: Some(String::new()),
-        ..Record::default()
-    }
-}
-
 pub(in super::super) async fn follow(healer: Arc<Healer>) {
     let scrubber = &healer.shared().scrubber;
     let store = healer.shared().config.store.path.clone();
@@ -141,7 +139,7 @@ pub(in super::super) async fn follow(healer: Arc<Healer>) {
                 continue;
             }
             let mut state = scrubber.state();
-            state.record = begun(&state.record);
+            state.record = state.record.begin(unix_ms());
         }
         scrubber.state().begin_now = false;
         match through(&healer).await {
@@ -177,8 +175,11 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
     let mut saved_ms = boottime_ms();
     scrubber.state().keys_total = store.meta.count()?;
     let is_beginning = scrubber.state().record.next.as_deref() == Some("");
-    if is_beginning && let Err(why) = healer.verify().await {
-        tracing::warn!(why, "the digest couldn't be verified");
+    if is_beginning {
+        match healer.verify().await {
+            Ok(as_applied) => scrubber.state().record.metadata_differ |= !as_applied,
+            Err(why) => tracing::warn!(why, "the digest couldn't be verified"),
+        }
     }
     loop {
         let (from, began) = {
@@ -225,6 +226,7 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             record.next = next.map(|key| hex(&key));
             if is_last {
                 record.ended_unix_ms = unix_ms();
+                record.last = None;
                 state.ended += 1;
             }
             state.asking > 0

@@ -29,7 +29,8 @@ impl Replica {
             let peer = self.core.peer(id)?;
             let state = peer
                 .state
-                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now_ms)?;
+                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now_ms)
+                .filter(|_| self.core.is_up_to_date(id))?;
             Some((state.last_index, id))
         };
         (1..=3).filter_map(fit).max().map(|(_, id)| id)

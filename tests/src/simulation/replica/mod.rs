@@ -32,7 +32,7 @@ use holdfast_replicator::api::{Failure, Request};
 use holdfast_replicator::copy::Kept;
 use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
 use holdfast_replicator::gather::Gather;
-use holdfast_replicator::memory_log;
+use holdfast_replicator::memory_log::{self, Unread};
 use holdfast_replicator::pins::Pins;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::sequencer::{Propose, Sequencer, Submitted};
@@ -233,8 +233,9 @@ impl Replica {
             Event::LookForCheckpoint => self.look_for_checkpoint(turn),
             Event::CheckpointDone => self.checkpoint_done(turn),
             Event::Entries(wanted) => {
-                let read = memory_log::fetch(&self.reader, wanted.low, wanted.high);
-                self.core.fetched(wanted, read.unwrap_or_default());
+                let read = memory_log::fetch(&self.reader, wanted.low, wanted.high, usize::MAX);
+                self.unreadable |= matches!(read, Err(Unread::Failed(_)));
+                self.core.fetched(wanted, read);
             }
             Event::Keys(op, request, keys) => match keys.iter().try_for_each(|key| self.store.value(key).map(drop)) {
                 Ok(()) => self.submit(op, request, turn),
@@ -246,8 +247,6 @@ impl Replica {
             Event::Mounted { term } => {
                 if self.role == (Role::Promoting { term }) {
                     self.role = Role::Active { term };
-                    self.step_role(turn);
-                    self.release_held(turn);
                 }
             }
             Event::Fenced { term } => {

@@ -28,6 +28,7 @@ impl Replica {
         self.step_role(turn);
         self.step_handover(turn);
         if self.gate.may_answer(turn.now_ms) {
+            self.release_held(turn);
             self.drain(turn);
         }
         self.output(turn);
@@ -55,8 +56,14 @@ impl Replica {
             return;
         }
         self.sequencer.linger.handed_out();
-        let output = self.core.output();
-        self.hand_out(output, turn);
+        loop {
+            let output = self.core.output();
+            let more = output.more;
+            self.hand_out(output, turn);
+            if !more {
+                return;
+            }
+        }
     }
 
     fn hand_out(&mut self, output: Output, turn: &mut Turn<'_>) {
@@ -74,6 +81,9 @@ impl Replica {
         for wanted in output.fetch {
             let takes = turn.random.between(100, 20_000);
             turn.later.push((takes, Event::Entries(wanted)));
+        }
+        if let Some(why) = output.broken {
+            self.fail(why, turn);
         }
     }
 

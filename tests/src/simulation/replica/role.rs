@@ -42,9 +42,8 @@ impl Replica {
         match role {
             Role::Promoting { term } => self.promote(term, turn),
             Role::Suspended { .. } => self.cancel_handover(),
-            Role::Active { .. } => self.release_held(turn),
             Role::Lost { .. } => self.end_role(),
-            Role::None | Role::HandOver { .. } => {}
+            Role::Active { .. } | Role::None | Role::HandOver { .. } => {}
         }
     }
 
@@ -70,7 +69,7 @@ impl Replica {
         }
     }
 
-    /// The lease is back, or the file system is up: what waited goes on.
+    /// The gate is open: what waited goes on.
     pub(super) fn release_held(&mut self, turn: &mut Turn<'_>) {
         for (op, request) in std::mem::take(&mut self.held) {
             self.submit(op, request, turn);

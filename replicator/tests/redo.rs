@@ -1,0 +1,102 @@
+//! After a crash what is committed behind the checkpoint is read from the log once more: in pieces, between which the clock goes on,
+//! and without an end of the process where it can't be read.
+
+use bytes::Bytes;
+use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
+use holdfast_replicator::memory_log::{OldEntries, Unread};
+use holdfast_storage::log::{HardState, LogEntry};
+use holdfast_storage::types::{LogIndex, Term};
+
+const ENTRIES: u64 = 2000;
+const BYTES: usize = 8 << 10;
+/// Of one turn of the loop.
+const AT_ONCE: usize = 2 << 20;
+
+/// All there is, on disk.
+struct Stored {
+    unreadable: Option<u64>,
+}
+
+impl OldEntries for Stored {
+    fn first_index(&self) -> LogIndex {
+        LogIndex(1)
+    }
+    fn term(&self, index: LogIndex) -> Option<Term> {
+        (index.0 <= ENTRIES).then_some(Term(1))
+    }
+    fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
+        let fitting = (max_bytes / BYTES).max(1) as u64;
+        let high = high.0.min(low.0 + fitting);
+        if self.unreadable.is_some_and(|index| (low.0..high).contains(&index)) {
+            return Err(Unread::Failed("damaged at some offset".into()));
+        }
+        let entry = |index| LogEntry {
+            index: LogIndex(index),
+            term: Term(1),
+            kind: 0,
+            data: Bytes::from(vec![1; BYTES]),
+        };
+        Ok((low.0..high).map(entry).collect())
+    }
+}
+
+fn core(unreadable: Option<u64>) -> Core<Stored> {
+    let config = CoreConfig {
+        id: 1,
+        peers: vec![2, 3],
+        election_ticks: 5,
+        heartbeat_ticks: 1,
+        lease_ms: 190,
+        forgetful_wait_ms: 1000,
+        seed: 7,
+    };
+    let start = CoreStart {
+        hard_state: HardState {
+            term: Term(1),
+            vote: 2,
+            commit: LogIndex(ENTRIES),
+        },
+        last: LogIndex(ENTRIES),
+        ..CoreStart::default()
+    };
+    Core::new(config, start, Stored { unreadable }, 1).expect("a log as it should be")
+}
+
+#[test]
+fn redo_comes_in_pieces() {
+    let mut core = core(None);
+    let (mut next, mut turns) = (1, 0);
+    loop {
+        let output = core.output();
+        turns += 1;
+        assert_eq!(output.broken, None);
+        let bytes: usize = output.committed.iter().map(|entry| entry.data.len()).sum();
+        assert!(bytes <= AT_ONCE, "{bytes} bytes in one turn");
+        for entry in output.committed {
+            assert_eq!(entry.index.0, next);
+            next += 1;
+        }
+        if !output.more {
+            break;
+        }
+    }
+    assert_eq!(next, ENTRIES + 1);
+    assert!(turns >= ENTRIES as usize * BYTES / AT_ONCE, "{turns} turns");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_nothing_behind_it_comes() {
+    let mut core = core(Some(700));
+    let mut last = 0;
+    let why = loop {
+        let output = core.output();
+        last = output.committed.last().map_or(last, |entry| entry.index.0);
+        match output.broken {
+            Some(why) => break why,
+            None => assert!(output.more, "it ends without a reason at {last}"),
+        }
+    };
+    assert!(why.contains("damaged at some offset"), "{why}");
+    assert!(last < 700, "{last}");
+    assert!(core.output().committed.is_empty());
+}
