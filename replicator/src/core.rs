@@ -481,13 +481,13 @@ impl<O: OldEntries> Core<O> {
         }
     }
 
-    /// raft-rs would go on with entries that this leader's log no longer has, though the peer has them and more: it is a copy,
-    /// or its confirmations were lost on the way.
+    /// raft-rs would go on with entries that this leader's log no longer has, or that can't be read, though the peer has them and
+    /// more: it is a copy, or its confirmations were lost on the way.
     fn go_on_within_log(&mut self, peer: u64, last: u64) {
         if !self.is_leader() {
             return;
         }
-        let (first, own_last) = (self.first(), self.last());
+        let (first, own_last) = (self.first().max(self.unreadable_at + 1), self.last());
         if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
             && progress.next_idx < first
             && last.saturating_add(1) >= first

@@ -108,13 +108,16 @@ fn file(key: &[u8], value: &[u8]) -> Option<(Ino, u64)> {
     (inode.is_file() && inode.size > 0).then_some((ino, inode.size))
 }
 
-/// Files with data and their sizes, so many at most from a key on, as they are now; and the key at which the next begin, if there
-/// are more.
-pub fn files<D: Disk, M: Meta>(
-    store: &Store<D, M>,
-    from: &[u8],
-    most: usize,
-) -> Result<(Vec<(Ino, u64)>, Option<Bytes>), StoreError> {
+/// Files with data and their sizes.
+#[derive(Debug, Default)]
+pub struct Listed {
+    pub files: Vec<(Ino, u64)>,
+    /// The key at which the next begin, if there are more.
+    pub next: Option<Bytes>,
+}
+
+/// So many at most from a key on, as they are now.
+pub fn files<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], most: usize) -> Result<Listed, StoreError> {
     let (mut files, mut next) = (Vec::new(), None);
     let from = from.max(b"i".as_slice());
     store.meta.scan(b"i", from, &mut |key, value| {
@@ -125,7 +128,7 @@ pub fn files<D: Disk, M: Meta>(
         files.extend(file(key, value));
         true
     })?;
-    Ok((files, next))
+    Ok(Listed { files, next })
 }
 
 /// What the bytes are as a reader would see them, read from the disk itself; each block must also fit the checksum that is

@@ -354,8 +354,8 @@ fn parts(node: &mut Node<SimDisk>) -> Vec<Result<Found, String>> {
     }
     let mut unlisted = Some(bytes::Bytes::new());
     while let Some(from) = unlisted {
-        let (files, next) = checks::files(&node.store, &from, 3).expect("metadata can be read");
-        for (ino, size) in files {
+        let listed = checks::files(&node.store, &from, 3).expect("metadata can be read");
+        for (ino, size) in listed.files {
             sizes -= size;
             // A huge file is a hole from some point on.
             for offset in (0..size.min(3 << 20)).step_by(1 << 20) {
@@ -363,7 +363,7 @@ fn parts(node: &mut Node<SimDisk>) -> Vec<Result<Found, String>> {
                 found.push(check(node, CheckPart::Data { ino, offset, len }).found);
             }
         }
-        unlisted = next;
+        unlisted = listed.next;
     }
     assert_eq!(sizes, 0, "the same files");
     found

@@ -201,11 +201,11 @@ impl Check {
             };
             let store = self.asker.shared.handle.store().clone();
             let listed = tokio::task::spawn_blocking(move || check::files(&store, &from, FILES)).await;
-            let (files, next) = listed
+            let listed = listed
                 .map_err(|panic| panic.to_string())?
                 .map_err(|error| chain(&error))?;
-            walk.add(files);
-            *unlisted = next;
+            walk.add(listed.files);
+            *unlisted = listed.next;
         }
     }
 
