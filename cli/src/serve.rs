@@ -5,6 +5,7 @@ mod check;
 mod classes;
 mod control;
 mod copy;
+mod events;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod listen;
@@ -171,6 +172,7 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
         tokio::spawn(repair::follow_reads(healer.clone())),
         tokio::spawn(repair::follow_scrub(healer)),
         tokio::spawn(check::follow_digests(shared.clone())),
+        tokio::spawn(events::follow(shared.clone())),
         tokio::spawn(shared.live.clone().follow()),
         tokio::spawn(peers.follow()),
         tokio::spawn(move_peers(shared.live.clone(), replica.reach.clone())),
