@@ -202,7 +202,16 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
     };
     match ended {
         Ended::Stopped => tracing::info!("stopping"),
-        Ended::NeedsCopy => tracing::info!("this node can't come back by the log: stopping to have its store copied"),
+        Ended::NeedsCopy => {
+            tracing::info!("this node can't come back by the log: stopping to have its store copied");
+            if let Some(dropped) = shared.handle.give_up_tail() {
+                tracing::warn!(
+                    changes = dropped.changed.entries,
+                    files = shared.dropped_files(&dropped),
+                    "the end of this node's log, of which it doesn't know whether the others have it, is given up with the copy"
+                );
+            }
+        }
     }
     // An active node gives the role away first, so that a planned restart costs a second and not a failover.
     if shared.is_active() {

@@ -71,6 +71,8 @@ fn status() -> control::NodeStatus {
         first_index: 9,
         lag_bytes: 10,
         lag_ms: 11,
+        lag_left_ms: 0,
+        lag_still_ms: 0,
         lease_left_ms: 12,
         mounted: true,
         writable: true,

@@ -29,6 +29,8 @@ const STATE_EVERY_MS: u64 = 400;
 const TERM_MAX: u64 = 1 << 62;
 /// Most bytes that are sequenced and not committed.
 const UNCOMMITTED_MAX: u64 = 64 << 20;
+/// Bytes of entries that are handed out and not applied, above which they are read back from the log when they are needed.
+const UNAPPLIED_MAX: u64 = 64 << 20;
 /// Bytes that a follower holds for a disk that doesn't take them.
 const UNSAVED_MAX: u64 = 48 << 20;
 
@@ -122,6 +124,8 @@ pub struct Core<O: OldEntries> {
     state_sent: (stream::NodeState, u64),
     /// Index of the first entry of the term that this node leads.
     own_first: Option<u64>,
+    /// Committed entries up to here were handed out.
+    handed_out: u64,
     /// Reading the log for a peer has failed there: whoever needs what is before it gets a copy.
     unreadable_at: u64,
     /// Last index that a role of this reign left behind when it ended: the next one plans on what it did.
@@ -201,6 +205,7 @@ impl<O: OldEntries> Core<O> {
             timeout: election,
             state_sent: (stream::NodeState::default(), 0),
             own_first: None,
+            handed_out: start.checkpoint.0,
             unreadable_at: 0,
             left_at: 0,
             transfer: None,
@@ -350,6 +355,14 @@ impl<O: OldEntries> Core<O> {
         }
         let (durable, spread) = (self.durable(), self.spread());
         self.node.mut_store().release(index.0.min(durable), spread);
+    }
+
+    /// Where applying stands still, entries don't stay in memory for it: it reads them from the log.
+    pub(super) fn release_unapplied(&mut self) {
+        if self.node.store().bytes_after(self.applied) > UNAPPLIED_MAX {
+            let (handed_out, spread) = (self.handed_out.min(self.durable()), self.spread());
+            self.node.mut_store().release(handed_out, spread);
+        }
     }
 
     /// Every peer that answers this leader holds the entries up to here; to a follower all others are the leader's care.

@@ -160,6 +160,13 @@ impl Handle {
         self.drops.all()
     }
 
+    /// What the log has behind what this node knows to be committed: it is given up when the store is copied from another.
+    pub fn give_up_tail(&self) -> Option<Dropped> {
+        let committed = self.view.latest().committed;
+        self.drops.note(&self.log, LogIndex(committed).next());
+        self.drops.all()
+    }
+
     /// After an unclean stop: the inodes that were changed last before it, newest first, as this node's log has it.
     pub fn last_changed(&self) -> &[Ino] {
         &self.last_changed

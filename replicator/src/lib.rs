@@ -19,6 +19,7 @@ mod gate;
 pub mod gather;
 mod handle;
 mod handover;
+pub mod lag;
 mod last_changed;
 mod lease;
 pub mod linger;

@@ -181,6 +181,10 @@ impl<O: OldEntries> MemoryLog<O> {
         }
     }
 
+    pub fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Remembers where in the bytes an entry begins, a few thousand times at most.
     fn mark(&mut self, index: u64) {
         if self.marks.back().is_none_or(|(_, at)| self.appended >= at + MARK_EVERY) {

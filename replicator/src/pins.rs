@@ -4,11 +4,73 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
+/// Kept in memory alone where there is no writer.
+#[derive(Default)]
 pub struct Pins {
-    file: PathBuf,
     known: BTreeMap<u64, Known>,
     strange: BTreeSet<u64>,
+    writer: Option<Writer>,
+}
+
+/// Writes what is known to the store's folder on a thread of its own: whoever learns it mustn't wait for a busy disk.
+struct Writer {
+    texts: Option<Sender<String>>,
+    thread: Option<JoinHandle<()>>,
+    /// What was handed over last.
+    last: String,
+}
+
+impl Writer {
+    fn start(file: PathBuf, last: String) -> io::Result<Self> {
+        let (texts, handed) = channel();
+        let thread = std::thread::Builder::new()
+            .name("hf-peers".into())
+            .spawn(move || write_all(&file, &handed))?;
+        Ok(Self {
+            texts: Some(texts),
+            thread: Some(thread),
+            last,
+        })
+    }
+
+    fn hand_over(&mut self, text: String) {
+        if text != self.last
+            && let Some(texts) = &self.texts
+        {
+            self.last.clone_from(&text);
+            let _a_thread_that_has_ended_has_said_why = texts.send(text);
+        }
+    }
+}
+
+/// The last one is written before it ends.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.texts = None;
+        if let Some(thread) = self.thread.take() {
+            let _it_never_panics = thread.join();
+        }
+    }
+}
+
+fn write_all(file: &Path, texts: &Receiver<String>) {
+    while let Ok(text) = texts.recv() {
+        let text = texts.try_iter().last().unwrap_or(text);
+        if let Err(error) = write(file, &text) {
+            tracing::warn!(file = %file.display(), %error, "peers' store ids couldn't be written; they are remembered until this process ends");
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(new, path)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +103,11 @@ impl Pins {
             io::Error::new(io::ErrorKind::InvalidData, why)
         };
         let known = Self::parse(&text).map_err(bad)?;
+        let written = Self::text(&known);
         Ok(Self {
-            file,
             known,
             strange: BTreeSet::new(),
+            writer: Some(Writer::start(file, written)?),
         })
     }
 
@@ -80,8 +143,9 @@ impl Pins {
         } else {
             self.strange.insert(peer);
         }
-        if let Err(error) = self.save() {
-            tracing::warn!(file = %self.file.display(), %error, "peers' store ids couldn't be written; they are remembered until this process ends");
+        let text = Self::text(&self.known);
+        if let Some(writer) = &mut self.writer {
+            writer.hand_over(text);
         }
         fits
     }
@@ -93,18 +157,6 @@ impl Pins {
 
     pub fn is_strange(&self, peer: u64) -> bool {
         self.strange.contains(&peer)
-    }
-
-    fn save(&self) -> io::Result<()> {
-        let text = Self::text(&self.known);
-        if std::fs::read_to_string(&self.file).is_ok_and(|old| old == text) {
-            return Ok(());
-        }
-        let new = self.file.with_extension("new");
-        let mut file = std::fs::File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(new, &self.file)
     }
 }
 
@@ -119,9 +171,11 @@ mod tests {
         let mut pins = load();
         assert!(pins.accepts(2, "aa", 0));
         assert!(!pins.accepts(2, "bb", 0) && pins.is_strange(2));
+        drop(pins);
         let mut pins = load();
         assert!(!pins.accepts(2, "bb", 0));
         assert!(pins.accepts(2, "bb", 70) && !pins.is_strange(2));
+        drop(pins);
         let mut pins = load();
         assert!(pins.accepts(2, "bb", 70));
         for (store, joined) in [("aa", 0), ("cc", 69), ("cc", 70)] {

@@ -9,6 +9,7 @@ use crate::error::ReplicaError;
 use crate::gate::Gate;
 use crate::gather::Gather;
 use crate::handle::Handle;
+use crate::lag::Lag;
 use crate::last_changed::last_changed;
 use crate::net::reach::{Reach, Reachable};
 use crate::net::tls::Tls;
@@ -594,8 +595,7 @@ fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex
         forgetful: false,
         durable_alone_ms: None,
         peers: BTreeMap::new(),
-        lag_bytes: 0,
-        behind_since_ms: None,
+        lag: Lag::default(),
         left_behind: Vec::new(),
         halted: None,
         disk: None,

@@ -1,6 +1,7 @@
 //! What the loop shows to everyone else: status, vip-agent's facts, the mount's owner. A plain snapshot.
 
 use crate::disk_health::DiskTrouble;
+use crate::lag::Lag;
 use crate::roles::Role;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,8 +28,7 @@ pub struct View {
     pub durable_alone_ms: Option<u64>,
     pub peers: BTreeMap<u64, PeerView>,
     /// Followers: log bytes behind the leader, and since when.
-    pub lag_bytes: u64,
-    pub behind_since_ms: Option<u64>,
+    pub lag: Lag,
     /// Peers that fell behind the retained log.
     pub left_behind: Vec<u64>,
     pub halted: Option<String>,

@@ -1,11 +1,13 @@
-//! After a crash what is committed behind the checkpoint is read from the log once more: in pieces, between which the clock goes on,
+//! What is committed and not applied. After a crash what is committed behind the checkpoint is read from the log once more: in pieces, between which the clock goes on,
 //! and without an end of the process where it can't be read.
 
 use bytes::Bytes;
 use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
 use holdfast_replicator::memory_log::{OldEntries, Unread};
+use holdfast_replicator::wire::{PeerMessage, RaftMessage};
 use holdfast_storage::log::{HardState, LogEntry};
 use holdfast_storage::types::{LogIndex, Term};
+use raft::eraftpb::{Entry, Message, MessageType};
 
 const ENTRIES: u64 = 2000;
 const BYTES: usize = 8 << 10;
@@ -60,6 +62,54 @@ fn core(unreadable: Option<u64>) -> Core<Stored> {
         ..CoreStart::default()
     };
     Core::new(config, start, Stored { unreadable }, 1).expect("a log as it should be")
+}
+
+/// The disk is too full to apply anything, say; the log still takes what comes.
+#[test]
+fn entries_that_are_not_applied_do_not_stay_in_memory() {
+    const PIECE: usize = 1 << 20;
+    const MOST: usize = 70 << 20;
+    let config = CoreConfig {
+        id: 1,
+        peers: vec![2, 3],
+        election_ticks: 5,
+        heartbeat_ticks: 1,
+        lease_ms: 190,
+        forgetful_wait_ms: 1000,
+        seed: 7,
+    };
+    let start = CoreStart {
+        clean: true,
+        ..CoreStart::default()
+    };
+    let mut core = Core::new(config, start, Stored { unreadable: None }, 1).expect("an empty store");
+    let mut handed_out = 0;
+    for index in 1..=200 {
+        let mut entry = Entry::default();
+        (entry.index, entry.term, entry.data) = (index, 1, vec![1; PIECE].into());
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgAppend);
+        (message.from, message.to, message.term) = (2, 1, 1);
+        (message.index, message.log_term, message.commit) = (index - 1, u64::from(index > 1), index - 1);
+        message.entries = vec![entry].into();
+        let raft = RaftMessage {
+            message,
+            sent_at_ms: 0,
+            last_index: index,
+        };
+        core.message(2, PeerMessage::Raft(raft), index);
+        let output = core.output();
+        for persist in output.persist {
+            core.persisted(persist.number);
+        }
+        handed_out += output.committed.len() as u64;
+        assert!(
+            core.held_bytes() <= MOST,
+            "{} bytes at entry {index}",
+            core.held_bytes()
+        );
+    }
+    assert!(handed_out >= 198, "{handed_out}");
 }
 
 #[test]

@@ -333,10 +333,10 @@ pub(super) fn cannot_take_over(
     if view.forgetful {
         because.push("it is catching up after a stop without a clean end".into());
     }
-    if view.lag_bytes > CATCHING_UP {
+    if view.lag.bytes > CATCHING_UP {
         because.push(format!(
             "it is catching up: {} of the log are missing",
-            words::bytes(view.lag_bytes)
+            words::bytes(view.lag.bytes)
         ));
     }
     because.extend(offer.map(|active| format!("{active} says that it needs a copy of the store")));

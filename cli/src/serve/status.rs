@@ -42,8 +42,10 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
         applied: view.applied,
         checkpointed: view.checkpointed,
         first_index: view.first,
-        lag_bytes: view.lag_bytes,
-        lag_ms: view.behind_since_ms.map_or(0, |since| now.saturating_sub(since)),
+        lag_bytes: view.lag.bytes,
+        lag_ms: view.lag.since_ms.map_or(0, |since| now.saturating_sub(since)),
+        lag_left_ms: view.lag.left_ms(now),
+        lag_still_ms: view.lag.still_ms(now),
         lease_left_ms: view.lease_until_ms.saturating_sub(now),
         mounted: mount.is_some(),
         writable: mount == Some(MountKind::Active) && shared.handle.gate().may_answer(now),
@@ -83,7 +85,7 @@ fn role(view: &View) -> Role {
         roles::Role::None if view.halted.is_some() => Role::Halted,
         roles::Role::None if view.at_ms == 0 => Role::Starting,
         roles::Role::None if view.candidate => Role::Candidate,
-        roles::Role::None if view.forgetful || view.lag_bytes > CATCHING_UP => Role::CatchingUp,
+        roles::Role::None if view.forgetful || view.lag.bytes > CATCHING_UP => Role::CatchingUp,
         roles::Role::None => Role::Standby,
     }
 }

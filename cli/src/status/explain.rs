@@ -126,6 +126,31 @@ fn out_of_reach(node: &Node<'_>, clock: &Clock) -> Finding {
     serious(what, advice)
 }
 
+fn catching_up(node: &Node<'_>) -> Finding {
+    let (name, status) = (node.name, &node.status);
+    let behind = words::behind(status.lag_bytes, status.lag_ms);
+    if status.lag_still_ms > 0 {
+        return serious(
+            format!(
+                "{name} is catching up: {behind} behind, and for {} that hasn't become less",
+                words::seconds(status.lag_still_ms)
+            ),
+            format!(
+                "It is tried again all the time. Either nothing reaches it, or more is written than its disk and network take: look at \
+                 both, and at `journalctl -u holdfast` on {name} and on the active node."
+            ),
+        );
+    }
+    let left = match status.lag_left_ms {
+        0 => String::new(),
+        ms => format!(", about {} left", words::seconds(ms)),
+    };
+    passing(
+        format!("{name} is catching up: {behind} behind{left}"),
+        "It goes on by itself. If it falls further behind, look at its disk and network.",
+    )
+}
+
 fn of_role(node: &Node<'_>, findings: &mut Vec<Finding>) {
     let name = node.name;
     let status = &node.status;
@@ -134,10 +159,7 @@ fn of_role(node: &Node<'_>, findings: &mut Vec<Finding>) {
             format!("{name} is starting: it recovers its own store"),
             format!("It joins by itself. If this lasts, see `journalctl -u holdfast` on {name}."),
         )),
-        Role::CatchingUp => Some(passing(
-            format!("{name} is catching up: {} behind", words::behind(status.lag_bytes, status.lag_ms)),
-            "It goes on by itself. If it falls further behind, look at its disk and network.",
-        )),
+        Role::CatchingUp => Some(catching_up(node)),
         Role::Promoting => Some(passing(
             format!("{name} won the election and is taking over"),
             format!("It serves in a moment. If this lasts, see `journalctl -u holdfast -u vip-agent` on {name}."),

@@ -47,6 +47,8 @@ fn node(node: &Node<'_>) -> Value {
         "first_index": known(status.first_index),
         "lag_bytes": known(status.lag_bytes),
         "lag_ms": known(status.lag_ms),
+        "lag_left_ms": known(status.lag_left_ms),
+        "lag_still_ms": known(status.lag_still_ms),
         "lease_left_ms": if node.reachable { status.lease_left_ms } else { 0 },
         "forgetful": status.forgetful,
     });

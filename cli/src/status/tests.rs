@@ -259,6 +259,25 @@ fn every_role_is_explained() {
 }
 
 #[test]
+fn catching_up_says_how_long_and_whether_it_stands_still() {
+    let behind = |left_ms, still_ms| {
+        with(1, |status| {
+            status.role = Role::CatchingUp.into();
+            (status.lag_bytes, status.lag_ms) = (300 << 20, 9000);
+            (status.lag_left_ms, status.lag_still_ms) = (left_ms, still_ms);
+        })
+    };
+    shows(
+        &behind(2500, 0),
+        &["- n2 is catching up: 300.0 MiB, 9.00 s behind, about 2.50 s left"],
+    );
+    shows(
+        &behind(0, 7000),
+        &["! n2 is catching up: 300.0 MiB, 9.00 s behind, and for 7.00 s that hasn't become less"],
+    );
+}
+
+#[test]
 fn duties_not_done() {
     shows(
         &with(0, |n| n.writable = false),
@@ -389,6 +408,8 @@ fn json_has_its_keys() {
         "sequenced",
         "lag_bytes",
         "lag_ms",
+        "lag_left_ms",
+        "lag_still_ms",
         "vip",
         "mounted",
         "writable",

@@ -56,6 +56,10 @@ impl<O: OldEntries> Core<O> {
     pub fn durable_alone_ms(&self) -> Option<u64> {
         self.durable_alone_ms
     }
+    /// Bytes of entries in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.node.store().held_bytes()
+    }
     /// What is left of a store's free bytes after the entries behind the one that it had applied then.
     pub fn room(&self, free: u64, applied: u64) -> u64 {
         free.saturating_sub(self.node.store().bytes_after(applied))

@@ -33,6 +33,10 @@ impl<O: OldEntries> Core<O> {
                 break;
             }
         }
+        if let Some(last) = out.committed.last() {
+            self.handed_out = last.index.0;
+        }
+        self.release_unapplied();
         out.fetch = self.node.mut_store().take_wanted();
         out.broken = self.node.store().broken();
         self.send_state(&mut out);

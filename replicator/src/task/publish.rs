@@ -34,11 +34,7 @@ impl Task {
         let behind = leader
             .filter(|leader| leader.last_index > self.core.last())
             .map_or(0, |leader| leader.lag_bytes.max(1));
-        self.state.behind_since_ms = if behind == 0 {
-            None
-        } else {
-            self.state.behind_since_ms.or(Some(now))
-        };
+        self.state.lag.look(now, behind);
         for (id, view) in &mut self.state.peers {
             if let Some(peer) = self.core.peer(*id) {
                 view.heard_ms = peer.heard_ms;
@@ -66,8 +62,7 @@ impl Task {
             forgetful: self.core.is_forgetful(),
             durable_alone_ms: self.core.durable_alone_ms(),
             peers: self.state.peers.clone(),
-            lag_bytes: behind,
-            behind_since_ms: self.state.behind_since_ms,
+            lag: self.state.lag,
             left_behind: self.core.left_behind(),
             halted: self.state.halted.clone(),
             disk: self.state.disk.clone(),

@@ -18,7 +18,6 @@ use holdfast_storage::meta::sim::SimMeta;
 use holdfast_storage::open;
 use holdfast_storage::types::{Ino, LogIndex};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub enum Daemon {
@@ -73,10 +72,7 @@ pub struct Machine {
 }
 
 fn no_pins() -> Arc<Mutex<Pins>> {
-    // Where there is no folder nothing is read or written: they live as long as the machine.
-    let pins = Pins::load(Path::new("/dev/null/simulated"))
-        .unwrap_or_else(|_| Pins::load(Path::new("/nonexistent-simulated")).expect("a missing file is an empty one"));
-    Arc::new(Mutex::new(pins))
+    Arc::default()
 }
 
 impl Machine {

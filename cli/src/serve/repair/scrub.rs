@@ -76,17 +76,19 @@ impl Scrubber {
         }
     }
 
-    /// Until a whole one that began no earlier than this question has ended, or nobody listens any more.
+    /// Until a whole one has ended, which begins now or is another operator's, or nobody listens any more.
     pub(in super::super) async fn run_now(&self, healer: &Healer, events: mpsc::Sender<Result<ScrubEvent, Status>>) {
         let wanted = {
             let mut state = self.state();
             state.asking += 1;
             state.trouble = None;
             // What a paced one has read before doesn't count: it begins anew. Another operator's is joined.
-            if state.record.next.is_some() && state.asking == 1 {
-                state.record = state.record.begin(unix_ms());
+            if state.asking == 1 {
+                if state.record.next.is_some() {
+                    state.record = state.record.begin(unix_ms());
+                }
+                state.begin_now = true;
             }
-            state.begin_now = true;
             state.ended + 1
         };
         self.now.notify_one();
