@@ -238,9 +238,11 @@ impl<O: OldEntries> Core<O> {
         } else if self.may_campaign() {
             let before = self.role();
             self.node.tick();
-            if before == StateRole::Follower && self.role() != StateRole::Follower {
-                self.campaign_ms = now_ms;
+            if self.role() != StateRole::Follower {
                 self.note_durable_alone(self.position());
+                if before == StateRole::Follower {
+                    self.campaign_ms = now_ms;
+                }
             }
         } else {
             // Time goes on for the promise to the last leader; otherwise it would keep this node from voting for ever.
@@ -500,7 +502,11 @@ impl<O: OldEntries> Core<O> {
         if !self.is_leader() {
             return;
         }
-        let (first, own_last) = (self.first().max(self.unreadable_at + 1), self.last());
+        let (mut first, own_last) = (self.first(), self.last());
+        let its_term = self.peers.get(&peer).and_then(|peer| Some(peer.state?.last_term));
+        if its_term.is_some() && self.node.raft.raft_log.term(last).ok() == its_term {
+            first = first.max(self.unreadable_at + 1);
+        }
         if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
             && progress.next_idx < first
             && last.saturating_add(1) >= first

@@ -89,6 +89,14 @@ impl fmt::Display for Fault {
     }
 }
 
+/// This process's want of something isn't.
+pub(crate) fn is_the_disks_fault(error: &std::io::Error) -> bool {
+    !matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)
+    )
+}
+
 impl DiskHealth {
     fn began(&self, work: Work) -> &AtomicU64 {
         match work {
@@ -179,11 +187,7 @@ impl DiskHealth {
     pub(crate) fn read_failed(&self, error: &StoreError) {
         let refused = match error {
             StoreError::Meta { .. } => true,
-            // This process's want of something isn't the disk's fault.
-            StoreError::Disk { source, .. } => !matches!(
-                source.raw_os_error(),
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)
-            ),
+            StoreError::Disk { source, .. } => is_the_disks_fault(source),
             _ => false,
         };
         if refused {

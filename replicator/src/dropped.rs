@@ -38,7 +38,7 @@ impl Drops {
         }
         let changed = changed_between(log, from, to, BYTES);
         let changes = changed.entries;
-        tracing::warn!(%from, %to, changes, files = changed.files.len(), "the end of this node's log, which no majority has, is replaced by the active node's");
+        tracing::warn!(%from, %to, changes, files = changed.files.len(), "the end of this node's log gives way to the active node's");
         // A leader's first entry changes nothing.
         if changes == 0 {
             return;

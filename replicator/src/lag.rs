@@ -29,6 +29,9 @@ impl Lag {
             (self.most, self.least.0) = ((bytes, now_ms), bytes);
         } else if bytes < self.least.0 {
             self.least = (bytes, now_ms);
+        } else if bytes > self.least.0.saturating_mul(2) {
+            // Much has been written meanwhile: it begins anew from there.
+            (self.most, self.least.0) = ((bytes, now_ms), bytes);
         }
     }
 
@@ -84,6 +87,12 @@ mod tests {
         assert_eq!(lag.still_ms(19_000), 17_000);
         lag.look(20_000, 299);
         assert_eq!(lag.still_ms(20_000), 0);
+        lag.look(21_000, 50);
+        lag.look(22_000, 300);
+        lag.look(23_000, 200);
+        assert_eq!((lag.still_ms(29_000), lag.left_ms(23_000)), (6000, 2000));
+        lag.look(23_000, 0);
+        lag.look(20_000, 299);
         for second in 21..30 {
             lag.look(second * 1000, 100 * second);
         }

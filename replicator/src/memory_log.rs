@@ -1,5 +1,6 @@
 //! Raft's view of the log: recent entries in memory, older ones read back from disk.
 
+use crate::disk_health::is_the_disks_fault;
 use holdfast_storage::log::{HardState, LogEntry, LogError};
 use holdfast_storage::types::{LogIndex, Term};
 use raft::eraftpb::{self, ConfState, Entry, EntryType, Snapshot};
@@ -18,8 +19,8 @@ pub trait OldEntries {
 /// Why entries couldn't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// The log has let go of them meanwhile.
-    Gone,
+    /// The log has let go of them meanwhile, or this process lacks something: no fault of the disk.
+    NotNow(String),
     /// They are damaged, or the disk refuses.
     Failed(String),
 }
@@ -32,9 +33,19 @@ impl<D: holdfast_storage::disk::Disk> OldEntries for holdfast_storage::log::LogR
         self.term(index)
     }
     fn read(&self, low: LogIndex, high: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
-        self.read(low, high, max_bytes).map_err(|error| match error {
-            LogError::Trimmed { .. } => Unread::Gone,
-            error => Unread::Failed(holdfast_storage::error::chain(&error)),
+        self.read(low, high, max_bytes).map_err(|error| {
+            let is_fault = match &error {
+                // A conflict can cut what was there when it was asked for.
+                LogError::Trimmed { .. } | LogError::Beyond { .. } => false,
+                LogError::Io { source, .. } => is_the_disks_fault(source),
+                _ => true,
+            };
+            let why = holdfast_storage::error::chain(&error);
+            if is_fault {
+                Unread::Failed(why)
+            } else {
+                Unread::NotNow(why)
+            }
         })
     }
 }
@@ -226,10 +237,7 @@ impl<O: OldEntries> MemoryLog<O> {
     fn read(&self, low: u64, high: u64, max_bytes: usize) -> Vec<Entry> {
         let high = high.min(self.first);
         fetch(&self.old, low, high, max_bytes.min(REDO_BYTES)).unwrap_or_else(|unread| {
-            let why = match unread {
-                Unread::Gone => format!("entry {low} of its log, which it hasn't applied, is gone"),
-                Unread::Failed(why) => why,
-            };
+            let (Unread::NotNow(why) | Unread::Failed(why)) = unread;
             self.broken.borrow_mut().get_or_insert(why);
             Vec::new()
         })
@@ -346,7 +354,7 @@ mod tests {
             None
         }
         fn read(&self, _low: LogIndex, _high: LogIndex, _max_bytes: usize) -> Result<Vec<LogEntry>, Unread> {
-            Err(Unread::Gone)
+            Err(Unread::NotNow("nothing is there".into()))
         }
     }
 

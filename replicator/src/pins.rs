@@ -4,8 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// After a write that failed.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Kept in memory alone where there is no writer.
 #[derive(Default)]
@@ -56,11 +60,26 @@ impl Drop for Writer {
     }
 }
 
+/// What can't be written is tried again.
 fn write_all(file: &Path, texts: &Receiver<String>) {
-    while let Ok(text) = texts.recv() {
-        let text = texts.try_iter().last().unwrap_or(text);
+    let mut unwritten: Option<String> = None;
+    loop {
+        let next = match unwritten {
+            Some(_) => texts.recv_timeout(AGAIN),
+            None => texts.recv().map_err(RecvTimeoutError::from),
+        };
+        let is_last = next == Err(RecvTimeoutError::Disconnected);
+        let newest = texts.try_iter().last().or(next.ok());
+        let before = unwritten.take();
+        let Some(text) = newest.or(before) else {
+            return;
+        };
         if let Err(error) = write(file, &text) {
-            tracing::warn!(file = %file.display(), %error, "peers' store ids couldn't be written; they are remembered until this process ends");
+            tracing::warn!(file = %file.display(), %error, "peers' store ids couldn't be written; they are remembered as long as this process lives");
+            unwritten = Some(text);
+        }
+        if is_last {
+            return;
         }
     }
 }

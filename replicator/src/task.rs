@@ -247,6 +247,8 @@ impl Task {
         self.core.eligible = self.eligible() && self.core.has_settled();
         self.state.checks.retain(|_, waiting| !waiting.is_closed());
         self.core.tell_commits(!self.state.checks.is_empty());
+        // A campaign looks at what isn't applied yet, and memory has let go of what is.
+        self.take_in_applied();
         self.core.tick(now);
         self.sequencer.expire(now);
         self.state.held.expire(now);
@@ -313,10 +315,7 @@ impl Task {
             return;
         }
         let now = boottime_ms();
-        let applied = self.store.applied();
-        if applied.0 > self.core.applied {
-            self.core.applied_to(applied);
-        }
+        self.take_in_applied();
         self.output(now);
         self.step_role(now);
         self.step_handover(now);
@@ -340,6 +339,13 @@ impl Task {
             }
         }
         self.publish(now);
+    }
+
+    fn take_in_applied(&mut self) {
+        let applied = self.store.applied();
+        if applied.0 > self.core.applied {
+            self.core.applied_to(applied);
+        }
     }
 
     /// Hands over what is to be applied. Asks to be woken by the apply thread if something here waits for it, and says

@@ -28,11 +28,11 @@ enum Line {
 #[derive(Default)]
 struct Told(BTreeMap<String, (String, u64)>);
 
-/// Numbers in it change from look to look; those that end a name don't.
+/// Numbers in it change from look to look; those that belong to a name don't.
 fn key(what: &str) -> String {
     let mut in_name = false;
     let stays = |letter: &char| {
-        in_name = letter.is_alphabetic() || (in_name && letter.is_ascii_digit());
+        in_name = letter.is_alphabetic() || (in_name && (letter.is_ascii_digit() || *letter == '-'));
         in_name || !letter.is_ascii_digit()
     };
     what.chars().filter(stays).collect()
@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(key("n2 is 7.00 s behind, 30 MiB"), key("n2 is 12.25 s behind, 5 MiB"));
         assert_ne!(key("no replication to n1"), key("no replication to n2"));
         assert_ne!(key("pbx10 is away"), key("pbx11 is away"));
+        assert_ne!(key("pbx-1 is away"), key("pbx-2 is away"));
     }
 
     #[test]

@@ -112,12 +112,12 @@ impl<O: OldEntries> Core<O> {
     pub fn left_behind(&self) -> Vec<u64> {
         let first = self.first();
         let before = self.node.raft.raft_log.term(first.saturating_sub(1)).unwrap_or(0);
-        let matched = |id: u64| self.node.raft.prs().get(id).map_or(0, |progress| progress.matched);
         let behind = |id: u64, peer: &Peer| {
+            let progress = self.node.raft.prs().get(id);
+            let (matched, next) = progress.map_or((0, 0), |progress| (progress.matched, progress.next_idx));
             let ends_before = |last, term| last < first.saturating_sub(1) || term < before;
             let apart = |state: &NodeState| {
-                let is_gone = matched(id).saturating_add(1) < first && ends_before(state.last_index, state.last_term);
-                let next = matched(id).max(state.last_index).saturating_add(1);
+                let is_gone = matched.saturating_add(1) < first && ends_before(state.last_index, state.last_term);
                 is_gone || next <= self.unreadable_at
             };
             self.is_leader() && peer.state.as_ref().is_some_and(apart)

@@ -146,6 +146,6 @@ impl OldEntries for Reader {
             .entries
             .get(low.0 as usize - 1..high as usize - 1)
             .map(<[_]>::to_vec)
-            .ok_or(Unread::Gone)
+            .ok_or_else(|| Unread::NotNow(format!("{low}..{high} isn't there")))
     }
 }

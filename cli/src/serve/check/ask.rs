@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 /// A replica that doesn't answer for so long takes no further part.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Nor does one to which there is no connection: reads of damaged blocks wait for what the others say.
+/// Nor does one to which there was no connection at the beginning: reads of damaged blocks wait for what the others say.
 const PATIENCE_WITH_ABSENT: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -24,6 +24,8 @@ pub(in super::super) struct Asker {
     pub(super) missing: BTreeMap<String, String>,
     /// Of the last question that was answered.
     pub(super) at_index: u64,
+    /// Nodes to which there was no connection at the beginning.
+    absent: BTreeSet<String>,
 }
 
 /// A question that stands in the log; its answers are on their way.
@@ -41,7 +43,10 @@ impl Asked {
 
 impl Asker {
     pub(in super::super) fn new(shared: Arc<Shared>) -> Self {
+        let view = shared.view();
+        let absent = view.peers.iter().filter(|(_, peer)| !peer.up);
         Self {
+            absent: absent.map(|(id, _)| shared.name_of(*id)).collect(),
             shared,
             missing: BTreeMap::new(),
             at_index: 0,
@@ -102,15 +107,6 @@ impl Asker {
         }
     }
 
-    /// This node, and those to which it has a connection.
-    fn here(&self) -> BTreeSet<String> {
-        let view = self.shared.view();
-        let up = view.peers.iter().filter(|(_, peer)| peer.up);
-        up.map(|(id, _)| self.shared.name_of(*id))
-            .chain([self.shared.node().name.clone()])
-            .collect()
-    }
-
     async fn once(&mut self, asked: Asked) -> Result<Answers, String> {
         let Asked { index, part, mut parts } = asked;
         let is_data = matches!(part, CheckPart::Data { .. });
@@ -123,9 +119,9 @@ impl Asker {
                 .any(|node| !answers.contains_key(node) && !missing.contains_key(node))
         };
         while wanted(&answers, &self.missing) {
-            let here = self.here();
-            let is_awaited =
-                |node: &String| here.contains(node) && !answers.contains_key(node) && !self.missing.contains_key(node);
+            let is_awaited = |node: &String| {
+                !self.absent.contains(node) && !answers.contains_key(node) && !self.missing.contains_key(node)
+            };
             let patience = if nodes.iter().any(is_awaited) {
                 PATIENCE
             } else {
@@ -146,10 +142,10 @@ impl Asker {
                 Ok(None) => return Err("this node lost the active role during the check".into()),
                 Err(_) => {
                     for node in nodes.iter().filter(|node| !answers.contains_key(*node)) {
-                        let why = if here.contains(node) {
-                            format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs())
-                        } else {
+                        let why = if self.absent.contains(node) {
                             "isn't connected to the active node".to_owned()
+                        } else {
+                            format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs())
                         };
                         self.missing.entry(node.clone()).or_insert(why);
                     }

@@ -53,6 +53,8 @@ impl Record {
             ended_unix_ms: self.ended_unix_ms,
             next: Some(String::new()),
             last: if has_ended { Some(own()) } else { self.last },
+            // Of one that was broken off: the digest has been corrected, so it shows no second time.
+            metadata_differ: self.next.is_some() && self.metadata_differ,
             ..Self::default()
         }
     }
@@ -96,6 +98,11 @@ mod tests {
         assert_eq!((next.began_unix_ms, next.ended_unix_ms, next.keys), (1001, 2000, 0));
         assert_eq!((last.keys, last.found), (7, 3));
         assert_eq!(next.begin(5000).last, next.last, "broken off, and begun anew");
+        let differs = Record {
+            metadata_differ: true,
+            ..next
+        };
+        assert!(differs.begin(5000).metadata_differ);
     }
 
     #[test]

@@ -83,12 +83,12 @@ impl Scrubber {
             state.asking += 1;
             state.trouble = None;
             // What a paced one has read before doesn't count: it begins anew. Another operator's is joined.
-            if state.asking == 1 {
-                if state.record.next.is_some() {
-                    state.record = state.record.begin(unix_ms());
-                }
-                state.begin_now = true;
+            let is_running = state.record.next.is_some();
+            if state.asking == 1 && is_running {
+                state.record = state.record.begin(unix_ms());
             }
+            // One whose operator is still being told of its end is no other.
+            state.begin_now |= state.asking == 1 || !is_running;
             state.ended + 1
         };
         self.now.notify_one();
