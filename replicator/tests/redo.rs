@@ -42,7 +42,7 @@ impl OldEntries for Stored {
     }
 }
 
-fn core(unreadable: Option<u64>) -> Core<Stored> {
+fn core(start: CoreStart, unreadable: Option<u64>) -> Core<Stored> {
     let config = CoreConfig {
         id: 1,
         peers: vec![2, 3],
@@ -52,7 +52,12 @@ fn core(unreadable: Option<u64>) -> Core<Stored> {
         forgetful_wait_ms: 1000,
         seed: 7,
     };
-    let start = CoreStart {
+    Core::new(config, start, Stored { unreadable }, 1).expect("a log as it should be")
+}
+
+/// All is committed, nothing is checkpointed.
+fn crashed() -> CoreStart {
+    CoreStart {
         hard_state: HardState {
             term: Term(1),
             vote: 2,
@@ -60,8 +65,7 @@ fn core(unreadable: Option<u64>) -> Core<Stored> {
         },
         last: LogIndex(ENTRIES),
         ..CoreStart::default()
-    };
-    Core::new(config, start, Stored { unreadable }, 1).expect("a log as it should be")
+    }
 }
 
 /// The disk is too full to apply anything, say; the log still takes what comes.
@@ -69,20 +73,11 @@ fn core(unreadable: Option<u64>) -> Core<Stored> {
 fn entries_that_are_not_applied_do_not_stay_in_memory() {
     const PIECE: usize = 1 << 20;
     const MOST: usize = 70 << 20;
-    let config = CoreConfig {
-        id: 1,
-        peers: vec![2, 3],
-        election_ticks: 5,
-        heartbeat_ticks: 1,
-        lease_ms: 190,
-        forgetful_wait_ms: 1000,
-        seed: 7,
-    };
     let start = CoreStart {
         clean: true,
         ..CoreStart::default()
     };
-    let mut core = Core::new(config, start, Stored { unreadable: None }, 1).expect("an empty store");
+    let mut core = core(start, None);
     let mut handed_out = 0;
     for index in 1..=200 {
         let mut entry = Entry::default();
@@ -114,7 +109,7 @@ fn entries_that_are_not_applied_do_not_stay_in_memory() {
 
 #[test]
 fn redo_comes_in_pieces() {
-    let mut core = core(None);
+    let mut core = core(crashed(), None);
     let (mut next, mut turns) = (1, 0);
     loop {
         let output = core.output();
@@ -136,7 +131,7 @@ fn redo_comes_in_pieces() {
 
 #[test]
 fn what_cannot_be_read_is_said_and_nothing_behind_it_comes() {
-    let mut core = core(Some(700));
+    let mut core = core(crashed(), Some(700));
     let mut last = 0;
     let why = loop {
         let output = core.output();
