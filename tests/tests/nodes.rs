@@ -171,7 +171,7 @@ fn a_new_machine_takes_the_place_of_a_dead_one() {
     wait_status(&active, &format!("{name}: not reached"));
 
     // Another cluster's CA, before anything was changed.
-    let other = lab.dir().join("other");
+    let other = active.dir().join("other");
     let other_out = other.display().to_string();
     let nodes = [
         "--node",

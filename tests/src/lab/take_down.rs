@@ -61,7 +61,9 @@ pub fn take_down(dir: &Path, keep: bool) -> Result<()> {
 }
 
 fn remove_files(dir: &Path, mut state: State, keep: bool) -> Result<()> {
-    for node in NODES {
+    // Of a node whose place another has taken.
+    let replaced = NODES.map(|node| format!("{node}.old"));
+    for node in NODES.into_iter().chain(replaced.iter().map(String::as_str)) {
         mounts::open_mount_point(&NodeFiles::of(dir, node).mount())?;
     }
     if keep {
@@ -79,7 +81,12 @@ fn remove_files(dir: &Path, mut state: State, keep: bool) -> Result<()> {
     let half_made = entries
         .filter_map(|name| name.into_string().ok())
         .filter(|name| name.starts_with("conf.new-"));
-    for folder in OWN_FOLDERS.map(str::to_owned).into_iter().chain(half_made) {
+    for folder in OWN_FOLDERS
+        .map(str::to_owned)
+        .into_iter()
+        .chain(replaced)
+        .chain(half_made)
+    {
         let folder = folder.as_str();
         ignore_missing(fs::remove_dir_all(dir.join(folder)))
             .with_context(|| format!("removing {}", dir.join(folder).display()))?;
