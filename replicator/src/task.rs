@@ -423,8 +423,11 @@ impl Task {
     }
 
     fn send_all(&mut self, messages: Vec<(u64, PeerMessage)>) {
-        for (to, message) in messages {
+        for (to, mut message) in messages {
             let strange = self.pins.is_strange(to);
+            if let PeerMessage::State(state) = &mut message {
+                state.third_store = self.pins.vouches(to);
+            }
             if let Some(link) = self.outgoing.get(&to)
                 && !strange
             {

@@ -56,6 +56,7 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
         lag_bytes: 512,
         history: 1_700_000_000_000_000_000,
         suspended: true,
+        third_store: 0,
     };
     let part = stream::CheckPart {
         index: 44,

@@ -185,7 +185,7 @@ pub(super) fn of(
                 if matches!(view.role, Role::Active { .. }) {
                     "If it was emptied or its disk was replaced: its daemon has this node's store copied by itself. If its old store still exists, it may be brought back instead: see `A new replica` in the runbook."
                 } else {
-                    "It gets a copy from the active node by itself. If there is none: see `A new replica` in the runbook."
+                    "It gets a copy from the active node by itself, or is heard again when the third node knows it with that store. If neither comes: see `A new replica` in the runbook."
                 },
                 0,
                 view.leader.is_none(),

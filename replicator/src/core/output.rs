@@ -177,6 +177,7 @@ impl<O: OldEntries> Core<O> {
             lag_bytes: 0,
             suspended: self.suspended,
             history: self.history,
+            third_store: 0,
         };
         let (sent, at) = &self.state_sent;
         // What elections depend on goes out at once, the rest with the next regular state.

@@ -61,8 +61,11 @@ impl Task {
         let now = boottime_ms();
         match event {
             NetEvent::Message { from, message } => {
-                if self.state.out || self.has_another_history(from, &message) || self.pins.is_strange(from) {
+                if self.state.out || self.has_another_history(from, &message) || !self.pins.is_heard(from) {
                     return;
+                }
+                if let PeerMessage::State(state) = &message {
+                    self.hear_of_third(from, state.third_store);
                 }
                 match message {
                     PeerMessage::CheckPart(part) => self.peer_found(from, part),
@@ -110,6 +113,20 @@ impl Task {
         }
     }
 
+    fn hear_of_third(&mut self, from: u64, print: u64) {
+        if self.core.is_leader() {
+            return;
+        }
+        if let Some(peer) = self.pins.vouched(from, print) {
+            self.state.peers.entry(peer).or_default().strange = false;
+            tracing::warn!(
+                peer = self.name(peer),
+                by = self.name(from),
+                "this peer has another store than before, and the third node knows it with that one: what it says counts again"
+            );
+        }
+    }
+
     /// Two clusters were made of one configuration. A greeting finds that out, but it may have come before there was a file system.
     fn has_another_history(&mut self, from: u64, message: &PeerMessage) -> bool {
         let PeerMessage::State(state) = message else {
@@ -123,7 +140,7 @@ impl Task {
         let of_the_lost = state.history == 0 && self.is_recovering() && !self.state.began_empty.contains(&from);
         let other = own != 0 && (of_the_lost || (state.history != 0 && state.history != own));
         if other && !std::mem::replace(&mut self.state.peers.entry(from).or_default().other_history, true) {
-            self.pins.set_strange(from);
+            self.pins.set_apart(from);
             self.state.peers.entry(from).or_default().strange = true;
             tracing::error!(
                 peer = self.name(from),

@@ -306,6 +306,10 @@ impl Replica {
         match message {
             PeerMessage::CheckPart(_) => {}
             PeerMessage::SyncNow => self.sync_now = true,
+            PeerMessage::State(state) if !self.core.is_leader() => {
+                self.pins().vouched(from, state.third_store);
+                self.core.message(from, PeerMessage::State(state), turn.now_ms);
+            }
             message => self.core.message(from, message, turn.now_ms),
         }
     }

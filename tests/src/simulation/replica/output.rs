@@ -105,8 +105,14 @@ impl Replica {
 
     pub(super) fn send_all(&self, messages: Vec<(u64, PeerMessage)>, turn: &mut Turn<'_>) {
         let pins = self.pins();
-        turn.send
-            .extend(messages.into_iter().filter(|(to, _)| !pins.is_strange(*to)));
+        for (to, mut message) in messages {
+            if let PeerMessage::State(state) = &mut message {
+                state.third_store = pins.vouches(to);
+            }
+            if !pins.is_strange(to) {
+                turn.send.push((to, message));
+            }
+        }
     }
 
     fn publish(&mut self, turn: &mut Turn<'_>) {
