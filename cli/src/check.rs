@@ -205,6 +205,10 @@ fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
                 mended => format!("; {mended} of them mended"),
             }
         ),
+        Outcome::Incomplete if verdict.mended > 0 => format!(
+            "incomplete: {} mended in {compared}, no other found\n",
+            count(verdict.mended, "difference")
+        ),
         Outcome::Incomplete => format!("incomplete: no difference found in {compared}\n"),
     };
     for node in &verdict.not_checked {

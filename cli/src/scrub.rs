@@ -39,7 +39,7 @@ impl Scrub {
                 }
                 output::progress("");
                 output::print(&outcome(&state, &event.damaged))?;
-                let is_sound = event.damaged.is_empty() && !state.metadata_differ;
+                let is_sound = event.damaged.is_empty() && !state.metadata_differ && state.unjudged == 0;
                 return Ok(ExitCode::from(u8::from(!is_sound)));
             }
         })
@@ -63,10 +63,11 @@ fn outcome(state: &State, damaged: &[String]) -> String {
         bytes(state.bytes),
         count(state.keys, "key")
     );
-    if state.found == 0 && damaged.is_empty() && !state.metadata_differ {
+    if state.found == 0 && damaged.is_empty() && !state.metadata_differ && state.unjudged == 0 {
         return format!("sound: {read}\n");
     }
     let verdict = match (damaged, state.metadata_differ) {
+        ([], false) if state.unjudged > 0 => "not known",
         ([], false) => "mended",
         ([], true) => "different",
         _ => "damaged",
@@ -78,6 +79,13 @@ fn outcome(state: &State, damaged: &[String]) -> String {
     );
     for block in damaged {
         text += &format!("  not mended: {block}\n");
+    }
+    if state.unjudged > 0 {
+        text += &format!(
+            "  {} fitted no checksum while this node was doing again what it had done before it was stopped, or was changing them: \
+             whether they are damaged isn't known. Scrub again when `holdfast status` shows it caught up.\n",
+            count(state.unjudged, "block")
+        );
     }
     if state.metadata_differ {
         text += "  The metadata (names, attributes, checksums) weren't what this node had applied: something else changed them. \
@@ -101,6 +109,15 @@ mod tests {
             ..State::default()
         };
         assert!(outcome(&state(0, 0), &[]).starts_with("sound: "));
+        let unsure = State {
+            unjudged: 2,
+            ..state(0, 0)
+        };
+        let text = outcome(&unsure, &[]);
+        assert!(
+            text.starts_with("not known: ") && text.contains("2 blocks fitted no"),
+            "{text}"
+        );
         let tampered = State {
             metadata_differ: true,
             ..state(0, 0)

@@ -53,6 +53,7 @@ fn scrub() -> control::Scrub {
         trouble: "trouble".into(),
         metadata_differ: false,
         last: None,
+        unjudged: 0,
     }
 }
 

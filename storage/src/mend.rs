@@ -49,6 +49,8 @@ pub struct Key {
 /// What entries of the log have changed since the replicas were compared: what the others had then isn't right there any more.
 #[derive(Debug, Default)]
 pub struct Since {
+    /// Nobody knows what: anything may have been.
+    anything: bool,
     keys: BTreeSet<Bytes>,
     /// Ranges of bytes.
     data: BTreeMap<Ino, Vec<Range<u64>>>,
@@ -60,6 +62,14 @@ const LATER_BYTES: usize = 64 << 20;
 const STEP_BYTES: usize = 4 << 20;
 
 impl Since {
+    /// Of bytes that were asked for by the checksum that stood here then: they belong here only as long as it still does.
+    pub fn anything() -> Self {
+        Self {
+            anything: true,
+            ..Self::default()
+        }
+    }
+
     /// What this replica has applied after `as_of`. None: that is too much, or its log doesn't reach back to there.
     pub fn read<D: Disk>(log: &LogReader<D>, as_of: LogIndex, applied: LogIndex) -> Result<Option<Self>, StoreError> {
         let mut since = Self::default();
@@ -107,13 +117,13 @@ impl Since {
     }
 
     pub(crate) fn has_key(&self, key: &[u8]) -> bool {
-        self.keys.contains(key)
+        self.anything || self.keys.contains(key)
     }
 
     pub(crate) fn has_block(&self, ino: Ino, number: u64) -> bool {
         let (from, to) = (number * BLOCK, (number + 1) * BLOCK);
         let ranges = self.data.get(&ino).map(Vec::as_slice).unwrap_or_default();
-        ranges.iter().any(|range| range.start < to && range.end > from)
+        self.anything || ranges.iter().any(|range| range.start < to && range.end > from)
     }
 }
 

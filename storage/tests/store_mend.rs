@@ -225,6 +225,90 @@ fn what_was_changed_since_is_not_mended_with_old_bytes() {
     assert_eq!(content(&other), content(&sound));
 }
 
+/// A peer that hasn't applied the change yet still gives the bytes that this replica asked for before it applied it.
+#[test]
+fn bytes_that_were_asked_for_before_a_change_are_too_late() {
+    let whole = write(2 * BLOCK, BLOCK as usize, 9);
+    let part = write(2 * BLOCK + 100, 50, 9);
+    let hole = Op::Fallocate {
+        ino: FILE,
+        how: Fallocate::Punch,
+        offset: 2 * BLOCK,
+        len: BLOCK,
+    };
+    let size = |size| Op::SetAttr {
+        ino: FILE,
+        set: SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        },
+    };
+    for changes in [
+        vec![whole],
+        vec![part],
+        vec![hole],
+        vec![size(2 * BLOCK + 5)],
+        vec![size(BLOCK), size(BLOCKS * BLOCK)],
+    ] {
+        let (mut sound, mut other) = twice();
+        rot(&other, 2);
+        let State::Rotten(sum) = other.applier.look(FILE, 2).expect("looks") else {
+            panic!("it is rotten");
+        };
+        let asked = block(&sound, 2, sum);
+        let mended = |other: &mut Replica| {
+            let mended = other
+                .applier
+                .mend_blocks(std::slice::from_ref(&asked), &Since::anything());
+            mended.expect("the metadata store works")
+        };
+        let (index, is, was) = on_both(&mut sound, &mut other, &changes);
+        let outcome = mended(&mut other);
+        assert!(
+            matches!(outcome[..], [Mended::Changed | Mended::Sound]),
+            "{changes:?}: {outcome:?}"
+        );
+        mend_all(&sound, &mut other, index, &is, &was);
+        assert_eq!(content(&other), content(&sound), "{changes:?}");
+        rot(&sound, 0);
+        let mut sound = sound;
+        let State::Rotten(sum) = sound.applier.look(FILE, 0).expect("looks") else {
+            panic!("it is rotten");
+        };
+        let same = block(&other, 0, sum);
+        let mended = sound.applier.mend_blocks(&[same], &Since::anything());
+        assert_eq!(mended.expect("works"), [Mended::Done], "what nothing changed is mended");
+        assert_eq!(content(&other), content(&sound));
+    }
+}
+
+/// A replica that missed a truncation keeps nothing behind the end that the others have.
+#[test]
+fn a_file_whose_size_is_mended_ends_there() {
+    let (mut sound, mut other) = twice();
+    let size = |size| Op::SetAttr {
+        ino: FILE,
+        set: SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        },
+    };
+    sound.propose(at(2), &size(2 * BLOCK + 5)).expect("is done");
+    settle(&mut sound);
+    other.sequence(Vec::new());
+    settle(&mut other);
+    let key = key::inode(FILE);
+    let value = sound.store.meta.get(&key).expect("reads");
+    let mended = other.applier.mend_keys(&[Key { key, value }], &Since::default());
+    assert_eq!(mended.expect("works"), [Mended::Done]);
+    let (index, is, was) = on_both(&mut sound, &mut other, &[]);
+    mend_all(&sound, &mut other, index, &is, &was);
+    assert_eq!(digest(&other), digest(&sound));
+    on_both(&mut sound, &mut other, &[size(BLOCKS * BLOCK)]);
+    assert_eq!(content(&other), content(&sound));
+    assert_eq!(digest(&other), digest(&sound));
+}
+
 /// Nothing comes back that was removed while the answers were on their way.
 #[test]
 fn what_is_gone_since_stays_gone() {

@@ -207,8 +207,9 @@ fn scrubs(cluster: &Cluster<'_>, clock: &Clock) -> String {
     format!("Data read and verified: {}\n", scrubs.join("; "))
 }
 
-fn scrub_found(found: u64, mended: u64, metadata_differ: bool) -> String {
+fn scrub_found(found: u64, mended: u64, metadata_differ: bool, unjudged: u64) -> String {
     let blocks = match found {
+        0 if unjudged > 0 => format!("{} not judged", words::count(unjudged, "block")),
         0 => "nothing rotten".to_owned(),
         found => format!("{} rotten, {mended} mended", words::count(found, "block")),
     };
@@ -219,11 +220,11 @@ fn scrub_found(found: u64, mended: u64, metadata_differ: bool) -> String {
 }
 
 fn scrub(scrub: &Scrub, clock: &Clock) -> String {
-    let found = scrub_found(scrub.found, scrub.mended, scrub.metadata_differ);
+    let found = scrub_found(scrub.found, scrub.mended, scrub.metadata_differ, scrub.unjudged);
     if scrub.running {
         let share = scrub.keys.saturating_mul(100) / scrub.keys_total.max(scrub.keys).max(1);
         let before = scrub.last.as_ref().map_or_else(String::new, |last| {
-            let found = scrub_found(last.found, last.mended, last.metadata_differ);
+            let found = scrub_found(last.found, last.mended, last.metadata_differ, last.unjudged);
             format!(" (before at {}, {found})", clock.at(scrub.ended_unix_ms))
         });
         return format!("{share} %, {found} so far{before}");

@@ -95,7 +95,7 @@ impl ApplyThread {
                 let _ = answer.send(looked.collect::<Result<_, _>>()?);
             }
             MendWork::Blocks(as_of, blocks, answer) => {
-                let since = self.since(as_of.unwrap_or(self.store.applied()));
+                let since = as_of.map_or_else(|| Some(Since::anything()), |as_of| self.since(as_of));
                 let _ = answer.send(match since {
                     Some(since) => self.applier.mend_blocks(&blocks, &since)?,
                     None => vec![Mended::Changed; blocks.len()],
@@ -155,7 +155,9 @@ impl ApplyThread {
                 data: entry.data,
             };
             let entries: Vec<Committed> = read.into_iter().map(committed).collect();
+            self.applier.answers = entries.last().is_some_and(|last| last.index == index);
             self.batch(&entries)?;
+            self.applier.answers = true;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::meta::{Change, Meta};
 use crate::overlay::Settled;
 use crate::record::Inode;
 use crate::types::{BLOCK, Ino};
+use bytes::Bytes;
 use std::collections::BTreeSet;
 
 impl<D: Disk, M: Meta> Applier<D, M> {
@@ -68,6 +69,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         let mut changes = Vec::new();
         self.sums.flush(&mut changes, &mut self.digest);
         self.write_mended(changes)?;
+        self.store.meta.flush()?;
         Ok(outcomes)
     }
 
@@ -112,8 +114,14 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         Ok(if said(&put) { Mended::Done } else { Mended::DoesNotHold })
     }
 
+    /// Stable when it returns: no entry of the log would do it again.
     pub fn mend_keys(&mut self, keys: &[Key], since: &Since) -> Result<Vec<Mended>, StoreError> {
-        keys.iter().map(|mend| self.mend_key(mend, since)).collect()
+        let mended = keys
+            .iter()
+            .map(|mend| self.mend_key(mend, since))
+            .collect::<Result<_, _>>()?;
+        self.store.meta.flush()?;
+        Ok(mended)
     }
 
     pub(crate) fn mend_key(&mut self, mend: &Key, since: &Since) -> Result<Mended, StoreError> {
@@ -125,7 +133,12 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         }
         let mut changes = Vec::new();
         match (&mend.value, mend.key.first(), key::owner(&mend.key)) {
-            (Some(value), ..) => changes.push(Change::Put(mend.key.clone(), value.clone())),
+            (Some(value), first, owner) => {
+                changes.push(Change::Put(mend.key.clone(), value.clone()));
+                if let (Some(b'i'), Some(ino)) = (first, owner) {
+                    self.cut(ino, value, &mut changes)?;
+                }
+            }
             (None, first, owner) => {
                 changes.push(Change::Delete(mend.key.clone()));
                 if let (Some(b'i'), Some(ino)) = (first, owner) {
@@ -145,10 +158,23 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         Ok(Mended::Done)
     }
 
+    /// Nothing looks at what lies behind a file's end, until it grows.
+    fn cut(&mut self, ino: Ino, inode: &Bytes, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+        // A fault of the other two is theirs: it is stored as they have it.
+        let Ok(inode) = Inode::decode(inode) else { return Ok(()) };
+        if !inode.is_file() {
+            return Ok(());
+        }
+        let (meta, behind) = (&self.store.meta, inode.size.div_ceil(BLOCK));
+        self.sums.cut(meta, ino, behind, changes, &mut self.digest)?;
+        self.store.data.truncate(ino, inode.size)
+    }
+
     /// The digest says what the store holds from now on: a comparison with the others shows that it isn't what was applied.
     pub fn correct_digest(&mut self, mismatch: Mismatch) -> Result<(), StoreError> {
         self.digest.correct(mismatch.kept, mismatch.holds);
-        self.write_mended(Vec::new())
+        self.write_mended(Vec::new())?;
+        self.store.meta.flush()
     }
 
     fn write_mended(&self, mut changes: Vec<Change>) -> Result<(), StoreError> {

@@ -19,6 +19,10 @@ pub struct Figures {
     pub checks: u64,
     pub roles: u64,
     pub copies: u64,
+    /// Bytes of files that rotted, where there was one to rot.
+    pub rotted: u64,
+    /// Damaged blocks that got their bytes back in the midst of everything.
+    pub mended: u64,
     /// Starts whose recovery was cut short by another crash.
     pub broken_starts: u64,
     /// Received by two and lost with both, as it may be.
@@ -43,6 +47,8 @@ impl Figures {
         self.checks += other.checks;
         self.roles += other.roles;
         self.copies += other.copies;
+        self.rotted += other.rotted;
+        self.mended += other.mended;
         self.broken_starts += other.broken_starts;
         self.lost += other.lost;
         self.well_after_us = self.well_after_us.max(other.well_after_us);
@@ -63,7 +69,7 @@ impl fmt::Display for Figures {
             .collect();
         write!(
             out,
-            "acknowledged {} (durable {}, received {}, sequenced {}), reads {}, trees compared {}, parts compared {}, roles {}, copies {}, starts cut short {}, well again after at most {} s, faults {faults} ({})",
+            "acknowledged {} (durable {}, received {}, sequenced {}), reads {}, trees compared {}, parts compared {}, roles {}, copies {}, bytes rotted {}, mended at once {}, starts cut short {}, well again after at most {} s, faults {faults} ({})",
             self.acknowledged(),
             self.durable,
             self.received,
@@ -73,6 +79,8 @@ impl fmt::Display for Figures {
             self.checks,
             self.roles,
             self.copies,
+            self.rotted,
+            self.mended,
             self.broken_starts,
             self.well_after_us / 1_000_000,
             kinds.join(", ")

@@ -275,7 +275,16 @@ impl World {
         };
         if self.machines[id as usize - 1].disk.rot(&data::path(ino), offset) {
             self.is_damaged(id, ino);
+            self.figures.rotted += 1;
             self.tell(&format!("n{id}: byte {offset} of inode {ino} rots"));
+            if dice.chance(600) {
+                let (soon, takes_us) = (
+                    dice.between(10_000, 2 * SECOND),
+                    dice.one_of(&[1000, 100_000, 2 * SECOND]),
+                );
+                let whom = Whom::Daemon(id, self.machines[id as usize - 1].start);
+                self.schedule(soon, whom, What::LookAt(ino, offset / BLOCK, takes_us));
+            }
         }
     }
 

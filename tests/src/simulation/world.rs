@@ -4,6 +4,7 @@ use super::client::Clients;
 use super::clock::{Clock, SECOND};
 use super::figures::Figures;
 use super::machine::{Daemon, Machine};
+use super::mending::Given;
 use super::model::Files;
 use super::net::Net;
 use super::plan::{Fault, Plan};
@@ -14,6 +15,7 @@ use super::timers;
 use super::trace::Trace;
 use holdfast_replicator::roles::Role;
 use holdfast_storage::log::Geometry;
+use holdfast_storage::types::Ino;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use vip_agent::core::Verb;
 
@@ -43,6 +45,9 @@ pub enum What {
     LookForCopy,
     CopyStep,
     DiskIsMended(u64, bool),
+    /// A damaged block is met; what another machine gives for it is here after so many microseconds.
+    LookAt(Ino, u64, u64),
+    Mend(Given),
     /// In order; started anew after so many microseconds.
     Stop(u64, u64),
     /// Its process is killed, or its power is cut.
@@ -235,6 +240,8 @@ impl World {
             }
             What::LookForCopy => self.look_for_copy(id),
             What::CopyStep => self.copy_step(id),
+            What::LookAt(ino, number, takes_us) => self.look_at(id, (ino, number), takes_us),
+            What::Mend(given) => self.mend_one(id, &given),
             _ => {}
         }
     }
@@ -394,7 +401,12 @@ impl World {
         self.read(id, None);
     }
 
-    pub(super) fn files_of(&self, id: u64) -> &Files {
-        &self.machines[id as usize - 1].shadow.files
+    pub(super) fn files_of(&self, id: u64) -> Files {
+        let machine = &self.machines[id as usize - 1];
+        let mut shadow = machine.shadow.clone();
+        if let Some(replica) = machine.replica() {
+            shadow.advance(replica.store.applied().0, &self.judge.order);
+        }
+        shadow.files
     }
 }

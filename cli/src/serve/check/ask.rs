@@ -4,7 +4,8 @@ use super::super::shared::Shared;
 use super::compare::Answers;
 use bytes::Bytes;
 use holdfast_replicator::clock::boottime_ms;
-use holdfast_storage::apply::REDOING;
+use holdfast_replicator::roles::Role;
+use holdfast_storage::apply::{BEHIND, REDOING};
 use holdfast_storage::check::{Found, Part};
 use holdfast_storage::effects::CheckPart;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,51 +75,68 @@ impl Asker {
         self.answers(asked).await
     }
 
-    /// Several may be on their way; their answers come in the same order.
+    /// Several may be on their way; their answers come in the same order. What refuses for a moment is tried again: the lease
+    /// that is to come back, a log that is full.
     pub(super) async fn ask(&self, part: CheckPart) -> Result<Asked, String> {
-        let (index, parts) = self.shared.handle.check(part.clone()).await?;
-        Ok(Asked { index, part, parts })
-    }
-
-    /// A node that was just started is asked again: a later entry it can answer.
-    pub(super) async fn answers(&mut self, mut asked: Asked) -> Result<Answers, String> {
         let until_ms = boottime_ms() + PATIENCE.as_millis() as u64;
         loop {
-            let part = asked.part.clone();
-            let mut answers = self.once(asked).await?;
-            let is_redoing = |found: &Result<Found, String>| found.as_ref().is_err_and(|why| why == REDOING);
-            let redoing: Vec<String> = answers
-                .iter()
-                .filter(|(_, found)| is_redoing(found))
-                .map(|(node, _)| node.clone())
-                .collect();
-            if redoing.is_empty() {
-                return Ok(answers);
-            }
-            if boottime_ms() >= until_ms {
-                for node in redoing {
-                    answers.remove(&node);
-                    self.missing.insert(node, REDOING.into());
+            match self.shared.handle.check(part.clone()).await {
+                Ok((index, parts)) => return Ok(Asked { index, part, parts }),
+                Err(why) => {
+                    let may_come_back = matches!(self.shared.view().role, Role::Active { .. } | Role::Suspended { .. });
+                    if !may_come_back || boottime_ms() >= until_ms {
+                        return Err(why);
+                    }
+                    tokio::time::sleep(AGAIN).await;
                 }
-                return Ok(answers);
             }
+        }
+    }
+
+    /// A node that was just started, or is behind, is asked again: a later entry it can answer. So, once, is one that said
+    /// nothing: its answer may have gone with a connection. Without this node's own answer there is nothing to go on with.
+    pub(super) async fn answers(&mut self, mut asked: Asked) -> Result<Answers, String> {
+        let until_ms = boottime_ms() + PATIENCE.as_millis() as u64;
+        let mut last_time = false;
+        loop {
+            let part = asked.part.clone();
+            let (mut answers, silent) = self.once(asked).await?;
+            let not_yet =
+                |found: &Result<Found, String>| found.as_ref().is_err_and(|why| why == REDOING || why == BEHIND);
+            let unready = answers.iter().filter(|(_, found)| not_yet(found));
+            let unready: Vec<String> = unready.map(|(node, _)| node.clone()).collect();
+            if (silent.is_empty() || last_time) && (unready.is_empty() || boottime_ms() >= until_ms) {
+                for node in unready {
+                    if let Some(Err(why)) = answers.remove(&node) {
+                        self.missing.insert(node, why);
+                    }
+                }
+                self.missing.extend(silent);
+                let own = &self.shared.node().name;
+                return match self.missing.get(own) {
+                    Some(why) => Err(format!("{own}: {why}")),
+                    None => Ok(answers),
+                };
+            }
+            last_time |= !silent.is_empty();
             tokio::time::sleep(AGAIN).await;
             asked = self.ask(part).await?;
         }
     }
 
-    async fn once(&mut self, asked: Asked) -> Result<Answers, String> {
+    /// And those who said nothing, with the reason.
+    async fn once(&mut self, asked: Asked) -> Result<(Answers, BTreeMap<String, String>), String> {
         let Asked { index, part, mut parts } = asked;
         let is_data = matches!(part, CheckPart::Data { .. });
         self.at_index = index;
         let nodes = self.shared.members();
-        let mut answers = Answers::new();
+        let (mut answers, mut silent) = (Answers::new(), BTreeMap::new());
         let wanted = |answers: &Answers, missing: &BTreeMap<String, String>| {
             nodes
                 .iter()
                 .any(|node| !answers.contains_key(node) && !missing.contains_key(node))
         };
-        while wanted(&answers, &self.missing) {
+        while silent.is_empty() && wanted(&answers, &self.missing) {
             let is_awaited = |node: &String| {
                 !self.absent.contains(node) && !answers.contains_key(node) && !self.missing.contains_key(node)
             };
@@ -137,21 +155,25 @@ impl Asker {
                         }
                         Ok(found)
                     });
-                    answers.insert(self.shared.name_of(node), found);
+                    // One that was given up comes too late.
+                    let name = self.shared.name_of(node);
+                    if !self.missing.contains_key(&name) {
+                        answers.insert(name, found);
+                    }
                 }
                 Ok(None) => return Err("this node lost the active role during the check".into()),
                 Err(_) => {
-                    for node in nodes.iter().filter(|node| !answers.contains_key(*node)) {
-                        let why = if self.absent.contains(node) {
-                            "isn't connected to the active node".to_owned()
-                        } else {
-                            format!("didn't reach log entry {index} within {} s", PATIENCE.as_secs())
-                        };
-                        self.missing.entry(node.clone()).or_insert(why);
-                    }
+                    let rest = nodes
+                        .iter()
+                        .filter(|node| !answers.contains_key(*node) && !self.missing.contains_key(*node));
+                    let (absent, others): (Vec<_>, Vec<_>) = rest.cloned().partition(|node| self.absent.contains(node));
+                    let why = format!("gave no answer for log entry {index} within {} s", PATIENCE.as_secs());
+                    silent.extend(others.into_iter().map(|node| (node, why.clone())));
+                    let why = "isn't connected to the active node".to_owned();
+                    self.missing.extend(absent.into_iter().map(|node| (node, why.clone())));
                 }
             }
         }
-        Ok(answers)
+        Ok((answers, silent))
     }
 }

@@ -15,6 +15,7 @@ pub(super) use ask::Asker;
 pub(super) use watch::{Divergence, follow as follow_digests};
 
 use super::repair::Healer;
+use super::shared::Shared;
 use bytes::Bytes;
 use compare::{Answers, Difference};
 use holdfast_proto::control::{
@@ -28,6 +29,7 @@ use holdfast_storage::identity::hex;
 use holdfast_storage::types::{BLOCK, Ino};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 use walk::{Place, Walk};
@@ -40,6 +42,9 @@ const FILES: usize = 4096;
 const PARTS: usize = 32;
 const BYTES_ON_THEIR_WAY: u64 = 4 * walk::BYTES;
 
+/// Whoever asked hears something at least so often.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
 type Events = mpsc::Sender<Result<CheckEvent, Status>>;
 
 struct Check {
@@ -51,6 +56,8 @@ struct Check {
     /// Bytes of all files, and those that are behind us: holes count in both.
     total: u64,
     passed: u64,
+    /// Differences that were mended when the digests were verified last.
+    verified: u64,
 }
 
 pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Events) {
@@ -62,13 +69,14 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
         verdict: CheckVerdict::default(),
         total: 0,
         passed: 0,
+        verified: 0,
     };
     let done = if request.quick {
         check.quick().await
     } else {
         check.everything(request.max_ranges).await
     };
-    if check.verdict.mended > 0 {
+    if check.repair && (check.verdict.mended > check.verified || check.digests_differ().await) {
         check.verify().await;
     }
     let last = done.map_err(Status::unavailable).map(|()| {
@@ -123,17 +131,32 @@ fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Diffe
 
 impl Check {
     /// The store of a node that differed was changed beside its digest: that is reckoned anew.
-    async fn verify(&self) {
-        for node in self.asker.shared.members() {
-            let request = MendRequest {
-                verify: true,
-                term: self.asker.shared.view().term,
-                ..MendRequest::default()
-            };
-            if let Err(why) = self.healer.tell(&node, request).await {
-                tracing::warn!(node, why, "the digest couldn't be verified after the repair");
+    async fn verify(&mut self) {
+        self.verified = self.verdict.mended;
+        let (shared, healer) = (self.asker.shared.clone(), self.healer.clone());
+        let term = shared.view().term;
+        let all = async move {
+            for node in shared.members() {
+                let request = MendRequest {
+                    verify: true,
+                    term,
+                    ..MendRequest::default()
+                };
+                if let Err(why) = healer.tell(&node, request).await {
+                    tracing::warn!(node, why, "the digest couldn't be verified after the repair");
+                }
             }
+        };
+        let mut all = std::pin::pin!(all);
+        while tokio::time::timeout(TELL_EVERY, &mut all).await.is_err() {
+            self.progress().await;
         }
+    }
+
+    /// Also where nothing was to be mended: an earlier repair may have been broken off.
+    async fn digests_differ(&mut self) -> bool {
+        let answers = self.asker.digests().await;
+        answers.is_ok_and(|answers| compare::digests(&answers).is_some())
     }
 
     /// Whether all have applied the same, by one number of each.
@@ -157,6 +180,10 @@ impl Check {
 
     async fn everything(&mut self, max_ranges: u64) -> Result<(), String> {
         self.metadata().await?;
+        // Data take long, and all the while the digests would say that there is a difference.
+        if self.verdict.mended > 0 {
+            self.verify().await;
+        }
         self.all_data(max_ranges).await
     }
 
@@ -279,10 +306,13 @@ impl Check {
             if !found.is_empty() {
                 let left = self.mend(&found).await;
                 let again = self.again(part).await?;
-                let still = compare::keys(&again).0;
-                for difference in &found {
-                    let is_left = !compare::is_mended(difference, &again, &still);
-                    let (what, path) = words::of_key(&self.asker.shared, &difference.place);
+                let (still, end) = compare::keys(&again);
+                for difference in found {
+                    // Names that were made meanwhile may have pushed it out of what was looked at.
+                    let is_seen = end.as_ref().is_none_or(|end| difference.place < *end);
+                    let is_left = !is_seen || !compare::is_mended(&difference, &again, &still);
+                    let key = difference.place.clone();
+                    let (what, path) = self.look(move |shared| words::of_key(shared, &key)).await;
                     let done = self.outcome(is_left, &left);
                     self.differs(what, path, difference.groups(), difference.odd_one_out(), done)
                         .await;
@@ -304,16 +334,21 @@ impl Check {
     }
 
     async fn blocks(&mut self, ino: Ino, offset: u64, part: CheckPart, answers: &Answers) -> Result<(), String> {
-        let path = |check: &Self| words::path_of(&check.asker.shared, ino).unwrap_or_default();
+        let found = of_file(ino, offset / BLOCK, compare::blocks(answers));
+        if found.is_empty() && answers.values().all(Result::is_ok) {
+            return Ok(());
+        }
+        let path = self
+            .look(move |shared| words::path_of(shared, ino).unwrap_or_default())
+            .await;
         for (node, why) in answers
             .iter()
             .filter_map(|(node, found)| Some((node, found.as_ref().err()?)))
         {
             let what = format!("data of inode {ino} at {offset}; {node}: {why}");
             let nodes = answers.keys().cloned().map(|node| vec![node]).collect();
-            self.differs(what, path(self), nodes, None, String::new()).await;
+            self.differs(what, path.clone(), nodes, None, String::new()).await;
         }
-        let found = of_file(ino, offset / BLOCK, compare::blocks(answers));
         if found.is_empty() {
             return Ok(());
         }
@@ -324,10 +359,17 @@ impl Check {
             let is_left = |difference: &Difference<_>| !compare::is_mended(difference, &again, &still);
             let done = self.outcome(run.iter().any(is_left), &left);
             let what = words::of_blocks(run);
-            self.differs(what, path(self), run[0].groups(), run[0].odd_one_out(), done)
+            self.differs(what, path.clone(), run[0].groups(), run[0].odd_one_out(), done)
                 .await;
         }
         Ok(())
+    }
+
+    /// On a thread that may wait for the disk: a folder can be long.
+    async fn look<T: Default + Send + 'static>(&self, look: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
+        let shared = self.asker.shared.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&shared)).await;
+        looked.unwrap_or_default()
     }
 
     async fn mend<P: mend::Place>(&mut self, differences: &[Difference<P>]) -> Vec<String> {

@@ -18,12 +18,16 @@ use std::time::Duration;
 
 /// A peer that doesn't answer for so long is passed over.
 const WITHIN: Duration = Duration::from_secs(2);
+/// All metadata are read for it.
+const VERIFY_WITHIN: Duration = Duration::from_secs(3600);
 /// Blocks that are mended in one go.
 pub(in super::super) const AT_ONCE: usize = 16;
 
 pub(in super::super) struct Healer {
     shared: Arc<Shared>,
     peers: Arc<Peers>,
+    /// Two that find the same digest wrong must not both correct it.
+    verifying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What became of blocks that were suspected.
@@ -40,7 +44,11 @@ const HALTED: &str = "this node has stopped by itself and changes nothing on its
 
 impl Healer {
     pub(in super::super) fn new(shared: Arc<Shared>, peers: Arc<Peers>) -> Self {
-        Self { shared, peers }
+        Self {
+            shared,
+            peers,
+            verifying: Arc::default(),
+        }
     }
 
     pub(in super::super) fn shared(&self) -> &Arc<Shared> {
@@ -197,7 +205,8 @@ impl Healer {
             return self.mend(request).await;
         }
         let mut client = self.peers.mender(node).ok_or("it isn't in the configuration")?;
-        match tokio::time::timeout(WITHIN * 10, client.mend(request)).await {
+        let within = if request.verify { VERIFY_WITHIN } else { WITHIN * 10 };
+        match tokio::time::timeout(within, client.mend(request)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(status.message().to_owned()),
             Err(_) => Err("it doesn't answer".into()),
@@ -257,17 +266,9 @@ impl Healer {
     /// Whether the metadata are what was applied. If not, the digest says what they are from now on: the comparison with the
     /// others is to show it. Whether they are.
     pub(super) async fn verify(&self) -> Result<bool, String> {
-        let store = self.shared.handle.store().clone();
-        let verified = tokio::task::spawn_blocking(move || digest::verify(&store.meta)).await;
-        let verified = verified.map_err(|panic| panic.to_string())?;
-        let Some(mismatch) = verified.map_err(|error| chain(&error))? else {
-            return Ok(true);
-        };
-        tracing::error!(
-            "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
-        );
-        self.shared.handle.correct_digest(mismatch).await.ok_or(HALTED)?;
-        Ok(false)
+        // To its end, also if whoever asked has gone.
+        let verified = tokio::spawn(verify(self.shared.clone(), self.verifying.clone())).await;
+        verified.map_err(|panic| panic.to_string())?
     }
 
     /// The outer error: a request that makes no sense.
@@ -306,6 +307,21 @@ impl Healer {
     }
 }
 
+async fn verify(shared: Arc<Shared>, turn: Arc<tokio::sync::Mutex<()>>) -> Result<bool, String> {
+    let _one_at_a_time = turn.lock().await;
+    let store = shared.handle.store().clone();
+    let verified = tokio::task::spawn_blocking(move || digest::verify(&store.meta)).await;
+    let verified = verified.map_err(|panic| panic.to_string())?;
+    let Some(mismatch) = verified.map_err(|error| chain(&error))? else {
+        return Ok(true);
+    };
+    tracing::error!(
+        "the metadata stored here aren't what was applied: the comparison with the others will say whether they differ"
+    );
+    shared.handle.correct_digest(mismatch).await.ok_or(HALTED)?;
+    Ok(false)
+}
+
 fn disk_does_not_hold() -> StoreError {
     StoreError::Disk {
         what: "mending",
@@ -317,6 +333,12 @@ fn disk_does_not_hold() -> StoreError {
 const DOES_NOT_HOLD: &str = "what was written came back as something else: replace its disk";
 
 impl Healed {
+    pub(super) fn join(&mut self, other: Self) {
+        self.mended += other.mended;
+        self.left.extend(other.left);
+        self.again.extend(other.again);
+    }
+
     fn count(&mut self, at: (Ino, u64), mended: Mended) {
         match mended {
             Mended::Done => self.mended += 1,

@@ -18,6 +18,8 @@ pub(super) struct Record {
     pub(super) mended: u64,
     /// The metadata weren't what was applied when it began.
     pub(super) metadata_differ: bool,
+    /// Blocks of which it couldn't be told whether they are damaged.
+    pub(super) unjudged: u64,
     /// Of the last one that came to its end, while another is under way.
     pub(super) last: Option<Findings>,
 }
@@ -30,6 +32,7 @@ pub(super) struct Findings {
     pub(super) found: u64,
     pub(super) mended: u64,
     pub(super) metadata_differ: bool,
+    pub(super) unjudged: u64,
 }
 
 fn path(store: &Path) -> PathBuf {
@@ -46,6 +49,7 @@ impl Record {
             found: self.found,
             mended: self.mended,
             metadata_differ: self.metadata_differ,
+            unjudged: self.unjudged,
         };
         Self {
             // Two are never of the same moment.

@@ -20,6 +20,8 @@ use tonic::Status;
 const SETTLE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(60);
 const SAVE_EVERY_MS: u64 = 5_000;
+/// Blocks that were being changed are looked at once more.
+const AGAIN: Duration = Duration::from_secs(1);
 /// What a key costs, in bytes read, for the pace.
 const KEY_COST: u64 = 256;
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -66,12 +68,14 @@ impl Scrubber {
             next_unix_ms: if record.next.is_some() { 0 } else { state.next_unix_ms },
             trouble: state.trouble.clone().unwrap_or_default(),
             metadata_differ: record.metadata_differ,
+            unjudged: record.unjudged,
             last: record.last.map(|last| ScrubResult {
                 keys: last.keys,
                 bytes: last.bytes,
                 found: last.found,
                 mended: last.mended,
                 metadata_differ: last.metadata_differ,
+                unjudged: last.unjudged,
             }),
         }
     }
@@ -212,7 +216,12 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             damaged,
         } = step?;
         let suspected: Vec<(Ino, u64)> = suspects.into_iter().chain(damaged).collect();
-        let healed = healer.heal(&suspected).await;
+        let mut healed = healer.heal(&suspected).await;
+        if !healed.again.is_empty() {
+            tokio::time::sleep(AGAIN).await;
+            let again = std::mem::take(&mut healed.again);
+            healed.join(healer.heal(&again).await);
+        }
         let is_last = next.is_none();
         let asked = {
             let mut state = scrubber.state();
@@ -225,6 +234,7 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             record.bytes += bytes;
             record.found += healed.mended + healed.left.len() as u64;
             record.mended += healed.mended;
+            record.unjudged += healed.again.len() as u64;
             record.next = next.map(|key| hex(&key));
             if is_last {
                 record.ended_unix_ms = unix_ms();

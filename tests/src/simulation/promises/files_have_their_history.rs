@@ -7,6 +7,7 @@ use crate::simulation::replica::Replica;
 use crate::simulation::world::World;
 
 /// The model beside one machine's store, at one index.
+#[derive(Clone)]
 pub struct Shadow {
     pub index: u64,
     pub files: Files,

@@ -6,17 +6,18 @@
 //! the last checkpoint and a crash gets a checksum that fits. Inodes that were rotten when their process ended are doubtful.
 
 use holdfast_storage::types::Ino;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Default)]
 pub struct Rot {
-    rotten: BTreeSet<Ino>,
+    /// How often.
+    rotten: BTreeMap<Ino, u64>,
     doubtful: BTreeSet<Ino>,
 }
 
 impl Rot {
     pub fn insert(&mut self, ino: Ino) {
-        self.rotten.insert(ino);
+        *self.rotten.entry(ino).or_default() += 1;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -25,7 +26,7 @@ impl Rot {
 
     /// Reads may fail.
     pub fn contains(&self, ino: Ino) -> bool {
-        self.rotten.contains(&ino)
+        self.rotten.contains_key(&ino)
     }
 
     /// Reads may give anything.
@@ -40,17 +41,30 @@ impl Rot {
 
     /// The process has ended: what redo makes of it isn't known.
     pub fn process_ended(&mut self) {
-        self.doubtful.extend(self.rotten.iter().copied());
+        self.doubtful.extend(self.rotten.keys().copied());
+    }
+
+    /// One block of it got its bytes back.
+    pub fn mended_one(&mut self, ino: Ino) {
+        let left = self.rotten.get_mut(&ino).map_or(0, |times| {
+            *times = times.saturating_sub(1);
+            *times
+        });
+        if left == 0 && !self.is_doubtful(ino) {
+            self.rotten.remove(&ino);
+        }
     }
 
     /// All that was damaged has its bytes again; what redo made of some of it isn't known.
     pub fn mended(&mut self) {
-        self.rotten.clone_from(&self.doubtful);
+        self.rotten = self.doubtful.iter().map(|ino| (*ino, 1)).collect();
     }
 
     /// The store was copied from one where these are rotten.
     pub fn spreads_from(&mut self, source: &Self) {
-        self.rotten.extend(source.rotten.iter().copied());
+        for (ino, times) in &source.rotten {
+            *self.rotten.entry(*ino).or_default() += times;
+        }
         self.doubtful.extend(source.doubtful.iter().copied());
     }
 }
