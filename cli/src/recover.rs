@@ -83,7 +83,8 @@ impl Recover {
             return Ok(false);
         }
         identity.must_be(&config.cluster.id, &config.cluster.nodes[config.this].name)?;
-        let last = recover::go_on(&disk, &identity)?;
+        let meta = Rocks::open(&store.join("meta"))?;
+        let last = recover::go_on(&disk, meta, &identity)?;
         record(
             config,
             json!({"recovery": "done, after an interruption", "last_index": last.0}),

@@ -208,7 +208,11 @@ impl Pins {
     /// nothing that the two count on, or this peer would know it, too. Not while this node leads: it may have counted on what
     /// that store confirmed in its term, and gives the new one a copy.
     pub fn vouched(&mut self, by: u64, print: u64) -> Option<u64> {
-        let fits = |(peer, shown): &(&u64, &Known)| **peer != by && self.is_strange(**peer) && shown.print() == print;
+        let is_older =
+            |peer: &u64, shown: &Known| self.known.get(peer).is_some_and(|known| known.joined > shown.joined);
+        let fits = |(peer, shown): &(&u64, &Known)| {
+            **peer != by && self.is_strange(**peer) && shown.print() == print && !is_older(peer, shown)
+        };
         let (peer, shown) = self
             .shown
             .iter()
@@ -337,6 +341,8 @@ mod tests {
         assert_eq!(pins.vouched(3, other.vouches(1)), Some(2));
         assert!(!pins.is_strange(2) && pins.is_heard(2));
         assert!(!pins.accepts(2, "aa", 0), "the old one is the strange one now");
+        assert!(pins.accepts(2, "dd", 9) && !pins.accepts(2, "bb", 0));
+        assert_eq!(pins.vouched(3, other.vouches(1)), None, "a copy is later");
         pins.accepts(2, "bb", 0);
         pins.set_apart(2);
         assert_eq!(pins.vouched(3, other.vouches(1)), None, "another file system stays one");

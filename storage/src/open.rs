@@ -83,6 +83,10 @@ pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> R
     }
     let checkpoint = checkpoint::published(&disk)?;
     let (log, recovered) = Log::open(disk.clone(), identity.store, checkpoint)?;
+    // The cut is final: whoever opens the log next would take it for the end that the mark speaks of.
+    if recovered.torn.is_some() {
+        unmark_clean(&disk)?;
+    }
     let clean = read_clean(&disk)? == Some(recovered.last) && recovered.torn.is_none();
     let stored = stored_index(&meta)?;
     if stored > recovered.last || stored < checkpoint {

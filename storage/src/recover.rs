@@ -13,9 +13,11 @@ use crate::mend::{Key, Since};
 use crate::meta::Meta;
 use crate::open::{self, Opened};
 use crate::record::Inode;
+use crate::store::Store;
 use crate::types::{LogIndex, Term, Time};
 use bytes::Bytes;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// Says that this replica waits for the first of its new peers.
 const MARK: &str = "recovering";
@@ -78,6 +80,8 @@ pub(crate) struct Rest {
     pub(crate) last_term: Term,
     pub(crate) state: HardState,
     pub(crate) store: [u8; 16],
+    /// Of the new history; 0: that has begun already.
+    pub(crate) epoch: u64,
 }
 
 impl Rest {
@@ -87,8 +91,14 @@ impl Rest {
             last_term,
             state,
             store,
+            epoch,
         } = self;
-        format!("{last} {last_term} {} {} {}\n", state.term, state.vote, hex(store))
+        format!(
+            "{last} {last_term} {} {} {} {epoch}\n",
+            state.term,
+            state.vote,
+            hex(store)
+        )
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
@@ -101,11 +111,14 @@ impl Rest {
             commit: last,
         };
         let store = unhex(words.next()?)?;
+        // A release before this one began the history before it wrote this.
+        let epoch = words.next().map_or(Some(0), |word| word.parse().ok())?;
         Some(Self {
             last,
             last_term,
             state,
             store,
+            epoch,
         })
     }
 }
@@ -175,9 +188,6 @@ pub fn force<D: Disk, M: Meta>(opened: Opened<D, M>, epoch: u64, store_id: [u8; 
         applier.apply(&entries.collect::<Vec<_>>())?;
     }
     let last_term = log.reader().term(last).unwrap_or(recovered.hard_state.term);
-    let key = key::own(key::EPOCH);
-    let value = Some(Bytes::copy_from_slice(&epoch.to_le_bytes()));
-    applier.mend_key(&Key { key, value }, &Since::default())?;
     checkpoint::run(&store)?;
     // Also if nothing was to be applied.
     store.meta.flush()?;
@@ -190,22 +200,41 @@ pub fn force<D: Disk, M: Meta>(opened: Opened<D, M>, epoch: u64, store_id: [u8; 
             ..recovered.hard_state
         },
         store: store_id,
+        epoch,
     };
     write(disk, REST, &rest.encode())?;
-    go_on(disk, &identity)
+    steps(disk, applier, rest, &identity)
 }
 
 /// The last steps, each of which may be done again.
-pub fn go_on<D: Disk>(disk: &D, identity: &Identity) -> Result<LogIndex, StoreError> {
+pub fn go_on<D: Disk, M: Meta>(disk: &D, meta: M, identity: &Identity) -> Result<LogIndex, StoreError> {
     let Some(rest) = read_rest(disk)? else {
         return Ok(LogIndex::ZERO);
     };
+    let store = Arc::new(Store::new(disk.clone(), meta, rest.last));
+    let applier = Applier::new(store, LogIndex::ZERO)?;
+    steps(disk, applier, rest, identity)
+}
+
+fn steps<D: Disk, M: Meta>(
+    disk: &D,
+    mut applier: Applier<D, M>,
+    rest: Rest,
+    identity: &Identity,
+) -> Result<LogIndex, StoreError> {
     let Rest {
         last,
         last_term,
         state,
         store,
+        epoch,
     } = rest;
+    if epoch != 0 {
+        let key = key::own(key::EPOCH);
+        let value = Some(Bytes::copy_from_slice(&epoch.to_le_bytes()));
+        applier.mend_keys(&[Key { key, value }], &Since::default())?;
+    }
+    drop(applier);
     Log::begin_after(disk.clone(), store, (last, last_term), state)?;
     checkpoint::publish(disk, last)?;
     let identity = Identity {

@@ -91,12 +91,13 @@ struct Fate {
 fn copy_all(alive: &mut Alive<'_, '_>, target: Node<SimDisk>, fate: &Fate) -> Node<SimDisk> {
     let Node { disk, meta, log, .. } = target;
     drop(log);
+    let mut had = copy::history(&meta).expect("reads");
     let (mut breaks, mut crashes) = (fate.breaks.iter(), fate.crashes.iter());
     for attempt in 0.. {
         disk.fail_after(crashes.next().copied().unwrap_or(1 << 60));
         // After a crash nobody can say that.
         let sound = fate.sound && attempt == 0;
-        match try_copy(alive, &disk, &meta, (fate, sound), &mut breaks) {
+        match try_copy(alive, &disk, &meta, (fate, sound, had), &mut breaks) {
             Ok(identity) => {
                 disk.fail_after(1 << 60);
                 return Node::open_as(disk, meta, identity).expect("opens");
@@ -106,6 +107,7 @@ fn copy_all(alive: &mut Alive<'_, '_>, target: Node<SimDisk>, fate: &Fate) -> No
                 meta.crash(fate.seed / 3 + attempt);
                 if !copy::is_copying(&disk).expect("reads") {
                     // It crashed before it was marked, so it is what it was, or after all was done.
+                    had = copy::history(&meta).expect("reads");
                     let identity = Identity::read(&disk).expect("reads").expect("is formatted");
                     if identity.joined != LogIndex::ZERO {
                         disk.fail_after(1 << 60);
@@ -122,10 +124,12 @@ fn try_copy<'a>(
     alive: &mut Alive<'_, '_>,
     disk: &SimDisk,
     meta: &SimMeta,
-    (fate, sound): (&Fate, bool),
+    (fate, sound, had): (&Fate, bool, u64),
     breaks: &mut impl Iterator<Item = &'a u32>,
 ) -> Result<Identity, StoreError> {
     let mut target = Target::begin(disk.clone(), meta.clone(), &identity(), sound)?;
+    // However much of the source's has come since: whether the two may be copied is judged by it again.
+    assert_eq!(target.history()?, had);
     loop {
         let checkpoint = alive.life.node.store.checkpointed();
         let reader = alive.life.node.log.reader();

@@ -23,7 +23,7 @@ const STORE: [u8; 16] = [9; 16];
 fn force(life: &Life<SimDisk>, disk: &SimDisk) -> Result<LogIndex, String> {
     let identity = Identity::read(disk).map_err(|error| chain(&error))?.expect("is there");
     if recover::is_under_way(disk).map_err(|error| chain(&error))? {
-        return recover::go_on(disk, &identity).map_err(|error| chain(&error));
+        return recover::go_on(disk, life.node.meta.clone(), &identity).map_err(|error| chain(&error));
     }
     let opened = open::open(disk.clone(), life.node.meta.clone(), identity).map_err(|error| chain(&error))?;
     recover::force(opened, EPOCH, STORE).map_err(|error| chain(&error))

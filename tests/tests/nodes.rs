@@ -233,6 +233,73 @@ fn a_new_machine_takes_the_place_of_a_dead_one() {
     assert_same(&lab);
 }
 
+/// A file that not even root changes, for as long as this lives.
+struct Fixed(PathBuf);
+
+impl Fixed {
+    fn new(file: PathBuf) -> Self {
+        Self::set("+i", &file);
+        Self(file)
+    }
+
+    fn set(flag: &str, file: &Path) {
+        let set = std::process::Command::new("chattr").arg(flag).arg(file).status();
+        assert!(set.expect("chattr is there").success());
+    }
+}
+
+impl Drop for Fixed {
+    fn drop(&mut self) {
+        Self::set("-i", &self.0);
+    }
+}
+
+/// Or each of the two that go on would count another machine of that name.
+#[test]
+fn a_new_machine_counts_only_when_all_go_by_its_place() {
+    let lab = lab(LabOptions {
+        agent: false,
+        ..LabOptions::default()
+    });
+    let active = ready(&lab);
+    let [dead, third] = [0, 1].map(|at| lab.others(active.name())[at].clone());
+    let (ca, address, name) = (ca(&lab), spare(&lab, &dead), dead.name().to_owned());
+    let replace = ["replace", &name, "--addr", &address, "--ca", &ca];
+    dead.kill().unwrap();
+    wait_status(&active, &format!("{name}: not reached"));
+    let old = Old::keep(&dead);
+    let fixed = Fixed::new(third.files().config());
+    // Its connections end a moment later.
+    let said = wait_for("the replacement", PATIENCE, || {
+        Ok(Some(call(&active, &replace)).filter(|(done, _)| *done))
+    });
+    let said = done(said.unwrap());
+    assert!(
+        said.contains(&format!("{}: it hasn't taken this over", third.name())),
+        "{said}"
+    );
+    give_address(&dead, &address);
+    done(join(&dead, &token_of(&said)));
+    dead.start().unwrap();
+    wait_status(
+        &dead,
+        &format!(
+            "{} doesn't go by the addresses that {} has",
+            third.name(),
+            active.name()
+        ),
+    );
+    refused(
+        call(&third, &["remove", &name]),
+        "hasn't taken over the newest addresses",
+    );
+    // The old one can come to nothing either: it isn't heard where the new place is known.
+    not_heard(&old.run(&dead));
+    drop(fixed);
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert_same(&lab);
+}
+
 #[test]
 fn all_nodes_move_to_other_addresses_one_after_the_other() {
     let lab = lab(LabOptions::default());
@@ -259,7 +326,10 @@ fn all_nodes_move_to_other_addresses_one_after_the_other() {
     stop(&second);
     wait_status(&active, &format!("{}: not reached", second.name()));
     let moving = ["move", first.name(), "--addr", &spare(&lab, &first)];
-    refused(call(&active, &moving), "the others are needed");
+    refused(
+        call(&active, &moving),
+        &format!("both others are needed, and {} doesn't answer", second.name()),
+    );
     second.start().unwrap();
     lab.wait_all_up_to_date(PATIENCE).unwrap();
     relocate(&lab, &first, &active);

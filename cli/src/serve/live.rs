@@ -205,21 +205,32 @@ impl Live {
     /// Writes these places into the file and goes by them.
     pub(super) fn change(&self, change: impl FnOnce(&mut Cluster) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let file = self.now().config.file.clone();
-        {
+        let had = {
             let _one_at_a_time = self.seen();
+            // It would take effect when that is mended, which may be days from now.
+            if let Some((why, _)) = self.fault() {
+                bail!(
+                    "nothing was changed, for the configuration or the certificates can't be used as they are: {why}"
+                );
+            }
             let mut cluster = holdfast_config::load_without_keys(&file)?.cluster;
             change(&mut cluster)?;
             let text = edit::with_places(&file, &cluster)?;
-            if std::fs::read(&file).is_ok_and(|had| had == text.as_bytes()) {
+            let had = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            if had == text {
                 return Ok(());
             }
             edit::replace(&file, &text).with_context(|| format!("writing {}", file.display()))?;
-        }
+            had
+        };
         self.look();
-        match self.fault() {
-            Some((why, _)) => bail!("{} was changed, and can't be used: {why}", file.display()),
-            None => Ok(()),
-        }
+        let Some((why, _)) = self.fault() else { return Ok(()) };
+        edit::replace(&file, &had).with_context(|| format!("writing {} as it was", file.display()))?;
+        self.look();
+        bail!(
+            "{} is as it was: with the change it can't be used: {why}",
+            file.display()
+        )
     }
 
     /// What a peer says of all nodes is newer than what is known here. One at a time, and after a failure not at once again.

@@ -175,6 +175,14 @@ pub(super) fn of(
             ));
         }
     }
+    if let Some(why) = shared.no_copy() {
+        found.push(notice(
+            format!("this node needs a copy of the active node's store, and that isn't begun: {why}"),
+            "Mend what is said; it is tried again every second.",
+            0,
+            true,
+        ));
+    }
     for (id, peer) in &view.peers {
         if peer.strange {
             found.push(notice(

@@ -77,9 +77,14 @@ impl PlacesService {
             let names = names.collect::<Vec<_>>().join(", ");
             return refuse(format!("no node is named {name:?}: they are {names}"));
         };
+        if self.shared.newest_revision() > current.cluster.revision {
+            return refuse("this node hasn't taken over the newest addresses of the nodes yet: try again in a moment, or on another node; `holdfast status` says why if it can't".into());
+        }
         let is_own = node.name == current.own().name;
         let heard = self.shared.heard(name);
-        let is_active = self.shared.active().as_deref() == Some(name);
+        // Whoever is cut off from it here may still be led by it.
+        let led = self.others(name).find(|other| self.follows(other, name));
+        let is_active = self.shared.active().as_deref() == Some(name) || led.is_some();
         match change {
             Change::Unspecified => refuse("what shall be changed isn't said".into()),
             Change::Move if is_active => refuse(format!(
@@ -88,8 +93,9 @@ impl PlacesService {
             Change::Move if node.removed => refuse(format!(
                 "{name} was removed: `holdfast node replace {name}` takes one of that name in again"
             )),
-            Change::Move if !self.others_are_here(name) => refuse(format!(
-                "until {name} is at its new address the others are needed, and one of them doesn't answer: bring it back first"
+            Change::Move if self.in_the_way(name).is_some() => refuse(format!(
+                "until {name} is at its new address both others are needed, and {}: bring it back first",
+                self.in_the_way(name).unwrap_or_default()
             )),
             Change::Replace | Change::Remove if is_own => {
                 refuse(format!("{name} is this very node: call it on another one"))
@@ -101,8 +107,12 @@ impl PlacesService {
             Change::Replace | Change::Remove if heard.is_some() => refuse(format!(
                 "{name} answers, so it isn't gone. If that is meant: stop it first (`systemctl stop holdfast vip-agent` there). To give it another address: `holdfast node move {name}`"
             )),
-            Change::Remove if !self.others_are_here(name) => refuse(format!(
-                "without {name} both others are needed, and one of them doesn't answer: bring it back first"
+            Change::Remove if self.in_the_way(name).is_some() => refuse(format!(
+                "without {name} both others are needed, and {}: bring it back first",
+                self.in_the_way(name).unwrap_or_default()
+            )),
+            Change::Replace if !self.shared.handle.is_recovering() && !self.others_are_here(name) => refuse(format!(
+                "all that go on have to know that {name} is another machine from now on, and one of them doesn't answer: bring it back first"
             )),
             Change::Move | Change::Replace | Change::Remove => Ok(()),
         }
@@ -113,6 +123,32 @@ impl PlacesService {
         let (view, heard) = (self.shared.view(), self.shared.heard(name));
         let peer = view.peers.iter().find(|(id, _)| self.shared.name_of(**id) == name);
         heard.is_none() && peer.is_some_and(|(_, peer)| peer.up)
+    }
+
+    fn others(&self, name: &str) -> impl Iterator<Item = String> {
+        let others = self.shared.members();
+        others.into_iter().filter(move |other| other != name)
+    }
+
+    fn follows(&self, node: &str, leader: &str) -> bool {
+        self.shared.heard(node).is_some_and(|status| status.leader == leader)
+    }
+
+    /// Why one of the others can't do without this one.
+    fn in_the_way(&self, name: &str) -> Option<String> {
+        let own = &self.shared.node().name;
+        self.others(name).filter(|other| other != own).find_map(|other| {
+            let why = match self.shared.heard(&other) {
+                None => "doesn't answer",
+                Some(status) if status.copy.is_some() => "is still being copied",
+                Some(status) if matches!(status.role(), Role::Halted | Role::Starting) => {
+                    "takes no part yet, or any more"
+                }
+                Some(status) if status.forgetful => "doesn't vote yet",
+                Some(_) => return None,
+            };
+            Some(format!("{other} {why}"))
+        })
     }
 
     fn others_are_here(&self, name: &str) -> bool {

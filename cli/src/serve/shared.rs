@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) scrubber: Scrubber,
     damage: Mutex<Damage>,
     divergence: Mutex<Option<Divergence>>,
+    /// Why a copy of the store that this node needs isn't begun.
+    no_copy: Mutex<Option<String>>,
 }
 
 /// Damaged blocks that one answer names.
@@ -84,6 +86,7 @@ impl Shared {
             scrubber: Scrubber::default(),
             damage: Mutex::default(),
             divergence: Mutex::default(),
+            no_copy: Mutex::default(),
         }
     }
 
@@ -115,6 +118,33 @@ impl Shared {
             .filter(|revision| *revision < REVISION_MAX);
         let newest = sound.max().unwrap_or(0);
         newest.max(self.live.now().cluster.revision)
+    }
+
+    /// Whether a peer has these places, as far as it was heard; one that is out of reach and never was heard takes them over before
+    /// it counts for anything.
+    pub(super) fn goes_by(&self, peer: &str, places: &proto::Members) -> bool {
+        let known = self.inner().peers.get(peer).map(|heard| heard.status.members.clone());
+        match known {
+            Some(theirs) => theirs.is_some_and(|theirs| theirs == *places),
+            None => {
+                let view = self.view();
+                let mut peers = view.peers.iter();
+                !peers.any(|(id, known)| self.name_of(*id) == peer && known.up)
+            }
+        }
+    }
+
+    /// Says it in the journal when it is another reason than before.
+    pub(super) fn set_no_copy(&self, why: Option<String>) {
+        let mut known = self.no_copy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = why.as_ref().filter(|why| known.as_ref() != Some(why)) {
+            tracing::info!(why, "a copy of the store isn't begun");
+        }
+        *known = why;
+    }
+
+    pub(super) fn no_copy(&self) -> Option<String> {
+        self.no_copy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a peer said that answers.

@@ -8,11 +8,13 @@ use std::io::ErrorKind;
 const FILE: &str = "copying";
 const NEW: &str = "copying.new";
 
-/// The highest term that this node knew, and whom it gave its vote to in it.
+/// The highest term that this node knew, and whom it gave its vote to in it; and which file system it had, 0: none. What is
+/// stored doesn't say that any more as soon as the copy has begun. A mark of an older release doesn't say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Voted {
     pub(super) term: Term,
     pub(super) vote: u64,
+    pub(super) history: Option<u64>,
 }
 
 /// Nothing but a copy may go on with this store: the last one isn't complete.
@@ -31,10 +33,11 @@ pub(crate) fn read<D: Disk>(disk: &D) -> Result<Voted, StoreError> {
     let mut text = [0; 64];
     let len = file.read_at(&mut text, 0).map_err(StoreError::disk("reading", FILE))?;
     let parse = || {
-        let (term, vote) = std::str::from_utf8(&text[..len]).ok()?.trim_end().split_once(' ')?;
+        let mut words = std::str::from_utf8(&text[..len]).ok()?.split_ascii_whitespace();
         Some(Voted {
-            term: Term(term.parse().ok()?),
-            vote: vote.parse().ok()?,
+            term: Term(words.next()?.parse().ok()?),
+            vote: words.next()?.parse().ok()?,
+            history: words.next().map(str::parse).transpose().ok()?,
         })
     };
     parse().ok_or_else(|| StoreError::Identity {
@@ -51,7 +54,8 @@ pub(crate) fn write<D: Disk>(disk: &D, voted: Voted) -> Result<(), StoreError> {
     };
     let file = disk.open(NEW, how).map_err(StoreError::disk("making", NEW))?;
     file.set_len(0).map_err(StoreError::disk("emptying", NEW))?;
-    file.write_at(format!("{} {}\n", voted.term, voted.vote).as_bytes(), 0)
+    let history = voted.history.map_or_else(String::new, |history| format!(" {history}"));
+    file.write_at(format!("{} {}{history}\n", voted.term, voted.vote).as_bytes(), 0)
         .map_err(StoreError::disk("writing", NEW))?;
     file.sync_data().map_err(StoreError::disk("syncing", NEW))?;
     disk.rename(NEW, FILE).map_err(StoreError::disk("renaming", NEW))?;

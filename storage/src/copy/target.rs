@@ -67,6 +67,7 @@ impl<D: Disk, M: Meta> Target<D, M> {
             let voted = Voted {
                 term: recovered.hard_state.term,
                 vote: recovered.hard_state.vote,
+                history: Some(history(&meta)?),
             };
             mark::write(&disk, voted)?;
             voted
@@ -87,9 +88,9 @@ impl<D: Disk, M: Meta> Target<D, M> {
         })
     }
 
-    /// As `copy::history`.
+    /// As `copy::history`, of what was here before the copy.
     pub fn history(&self) -> Result<u64, StoreError> {
-        history(&self.meta)
+        self.voted.history.map_or_else(|| history(&self.meta), Ok)
     }
 
     pub fn space(&self) -> Result<Space, StoreError> {

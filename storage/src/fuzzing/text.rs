@@ -92,6 +92,7 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             commit: LogIndex(90),
         },
         store: [9; 16],
+        epoch: 7,
     };
     let slots = [
         checkpoint::encoded(8, LogIndex(40)),

@@ -78,6 +78,7 @@ fn passing(status: &tonic::Status) -> Failure {
 /// The active node says that this one can't come back by the log, and agrees to a copy.
 pub(in super::super) async fn offered(shared: &Shared) -> bool {
     let view = shared.view();
+    let mut refusal = None;
     for peer in shared.offers_of_copies() {
         let node = &shared.config.cluster.nodes[peer as usize - 1];
         if view.peers.get(&peer).is_some_and(|peer| peer.strange) {
@@ -99,10 +100,11 @@ pub(in super::super) async fn offered(shared: &Shared) -> bool {
         let accepted = begun.and_then(|begun| same_history(&begun, own?));
         match accepted {
             Ok(()) => return true,
-            Err(Failure::Passing(why)) => tracing::info!(peer = node.name, why, "a copy of the store isn't begun"),
+            Err(Failure::Passing(why)) => refusal = Some(format!("{}: {why}", node.name)),
             Err(_) => {}
         }
     }
+    shared.set_no_copy(refusal);
     false
 }
 

@@ -67,6 +67,26 @@ impl CopyService {
         }
     }
 
+    /// Two nodes that go by different places may count two machines of one name: each of them another one.
+    fn all_go_by_these_places(&self, receiver: &str) -> Result<(), Status> {
+        if self.shared.handle.is_recovering() {
+            return Ok(());
+        }
+        let own = self.shared.live.now().members();
+        for name in self.shared.members() {
+            if name == self.shared.node().name || name == receiver || self.shared.goes_by(&name, &own) {
+                continue;
+            }
+            return Err(Status::failed_precondition(format!(
+                "{name} doesn't go by the addresses that {} has (revision {}), so another machine may count as {receiver} there: \
+                 `holdfast status` on {name} says why it doesn't take them over",
+                self.shared.node().name,
+                own.revision
+            )));
+        }
+        Ok(())
+    }
+
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -221,6 +241,7 @@ impl Copy for CopyService {
             version,
         };
         agreed(own, theirs).map_err(Status::failed_precondition)?;
+        self.all_go_by_these_places(&name)?;
         let basis = self
             .shared
             .handle
@@ -286,6 +307,7 @@ impl Copy for CopyService {
 
     async fn end(&self, request: Request<EndRequest>) -> Result<Response<Ended>, Status> {
         let session = self.session(&request, request.get_ref().session)?;
+        self.all_go_by_these_places(&self.shared.name_of(session.node))?;
         let id = self.shared.config.this as u64 + 1;
         let ended = self.shared.handle.end_copy(session.node, id, &session.basis).await;
         let joint = ended.map_err(Status::failed_precondition)?;
