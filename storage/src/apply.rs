@@ -7,12 +7,12 @@
 mod mend;
 mod runs;
 
-use crate::check::{self, Part};
+use crate::check::{Part, Parts};
 use crate::data::sums::{self, Working};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::disk::aligned::AlignedBuf;
-use crate::effects::{self, Effect, Entry};
+use crate::effects::{self, CheckPart, Effect, Entry};
 use crate::error::StoreError;
 use crate::key;
 use crate::meta::{Change, Meta};
@@ -43,6 +43,16 @@ pub const BEHIND: &str = "it has fallen behind, and many more were asked since";
 /// What a replica says that is asked for a part of its state at an entry at or below which it may have applied more before.
 pub const REDOING: &str = "it is still doing again what it had done before it was stopped or copied";
 
+fn sole_check(entry: &Committed) -> Option<CheckPart> {
+    if !effects::is_check(&entry.data) {
+        return None;
+    }
+    match Entry::decode(entry.index, &entry.data).ok()?.effects.pop()? {
+        Effect::Check { part, .. } => Some(part),
+        _ => None,
+    }
+}
+
 pub struct Applier<D: Disk, M: Meta> {
     store: Arc<Store<D, M>>,
     sums: Working,
@@ -60,6 +70,7 @@ pub struct Applier<D: Disk, M: Meta> {
     digest: Digest,
     block: Vec<u8>,
     large: AlignedBuf,
+    checks: Parts,
 }
 
 impl<D: Disk, M: Meta> Applier<D, M> {
@@ -76,6 +87,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             digest,
             block: vec![0; BLOCK as usize],
             large: AlignedBuf::default(),
+            checks: Parts::default(),
         })
     }
 
@@ -86,7 +98,10 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         let checks = entries.iter().filter(|entry| effects::is_check(&entry.data)).count();
         let mut too_late = checks.saturating_sub(CHECKS_MAX);
         let mut applied = self.store.applied();
-        for entry in entries {
+        let mut ahead = None;
+        for (at, entry) in entries.iter().enumerate() {
+            // What was read ahead is the very next entry's: nothing stands between the two.
+            let mut read = ahead.take();
             if entry.index != applied.next() {
                 return Err(StoreError::Gap {
                     index: entry.index,
@@ -111,7 +126,10 @@ impl<D: Disk, M: Meta> Applier<D, M> {
                     } else if too_late > 0 || !self.answers {
                         Err(BEHIND.into())
                     } else {
-                        check::part(&self.store, &part, &mut self.large)
+                        let next = entries.get(at + 1).and_then(sole_check);
+                        let (found, next) = self.checks.part(&self.store, &part, read.take(), next.as_ref());
+                        ahead = next;
+                        found
                     };
                     too_late = too_late.saturating_sub(1);
                     parts.push(Part {

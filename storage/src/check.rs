@@ -57,14 +57,61 @@ pub const NO_MORE: u64 = u64::MAX;
 /// Whatever is asked for, no more than this is read in one piece.
 const DATA_MAX: u64 = 16 << 20;
 
-pub(crate) fn part<D: Disk, M: Meta>(
-    store: &Store<D, M>,
-    part: &CheckPart,
-    buffer: &mut AlignedBuf,
-) -> Result<Found, String> {
-    match part {
-        CheckPart::Meta { from, limit } => metadata(store, from, *limit),
-        CheckPart::Data { ino, offset, len } => data(store, *ino, *offset, *len, buffer),
+/// Answers questions one after the other; of two that follow each other the second one's data are read while the first one's
+/// are hashed.
+#[derive(Default)]
+pub(crate) struct Parts {
+    spare: Vec<AlignedBuf>,
+}
+
+/// The data of a part as they stand on the disk, still to be hashed.
+pub(crate) struct Read {
+    ino: Ino,
+    sums: Vec<Sum>,
+    /// Number of the first block.
+    first: u64,
+    span: Option<scrub::Span>,
+    count: u64,
+    next_data: u64,
+    buffer: AlignedBuf,
+}
+
+impl Parts {
+    /// `ahead`: what this gave for this part before. `next` is asked for with nothing in between; what was read of it comes back.
+    pub(crate) fn part<D: Disk, M: Meta>(
+        &mut self,
+        store: &Store<D, M>,
+        part: &CheckPart,
+        ahead: Option<Result<Read, String>>,
+        next: Option<&CheckPart>,
+    ) -> (Result<Found, String>, Option<Result<Read, String>>) {
+        let (ino, offset, len) = match part {
+            CheckPart::Meta { from, limit } => return (metadata(store, from, *limit), None),
+            CheckPart::Data { ino, offset, len } => (*ino, *offset, *len),
+        };
+        let read = ahead.unwrap_or_else(|| read(store, ino, offset, len, self.spare.pop().unwrap_or_default()));
+        let read = match read {
+            Ok(read) => read,
+            Err(why) => return (Err(why), None),
+        };
+        let (found, next) = match next {
+            Some(CheckPart::Data { ino, offset, len }) if D::MANY_AT_ONCE => {
+                let buffer = self.spare.pop().unwrap_or_default();
+                std::thread::scope(|scope| {
+                    let reading = std::thread::Builder::new().name("hf-read".into());
+                    let reading = reading.spawn_scoped(scope, || self::read(store, *ino, *offset, *len, buffer));
+                    let found = judge(store, &read);
+                    // Without a thread it is read when its turn has come.
+                    let next = reading
+                        .ok()
+                        .map(|reading| reading.join().expect("reading doesn't panic"));
+                    (found, next)
+                })
+            }
+            _ => (judge(store, &read), None),
+        };
+        self.spare.push(read.buffer);
+        (Ok(found), next)
     }
 }
 
@@ -131,15 +178,14 @@ pub fn files<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], most: usize) ->
     Ok(Listed { files, next })
 }
 
-/// What the bytes are as a reader would see them, read from the disk itself; each block must also fit the checksum that is
-/// stored for it.
-fn data<D: Disk, M: Meta>(
+/// What a reader would see, read from the disk itself.
+fn read<D: Disk, M: Meta>(
     store: &Store<D, M>,
     ino: Ino,
     offset: u64,
     len: u64,
-    buffer: &mut AlignedBuf,
-) -> Result<Found, String> {
+    mut buffer: AlignedBuf,
+) -> Result<Read, String> {
     let failed = |error: StoreError| crate::error::chain(&error);
     let size = match store.meta.get(&key::inode(ino)).map_err(failed)? {
         Some(value) => Inode::decode(&value).map_err(|error| error.to_string())?.size,
@@ -147,17 +193,32 @@ fn data<D: Disk, M: Meta>(
     };
     let end = offset.saturating_add(len.min(DATA_MAX)).min(size);
     let range = blocks(offset, end.saturating_sub(offset));
-    let mut sums = sums::read(&store.meta, ino, range.clone()).map_err(failed)?;
-    let wrong = scrub::wrong(store, ino, range.start, &sums, buffer);
-    for block in wrong {
-        sums[(block - range.start) as usize] = sums::DAMAGED;
-    }
+    let sums = sums::read(&store.meta, ino, range.clone()).map_err(failed)?;
     let next = sums::next(&store.meta, ino, offset.saturating_add(len).div_ceil(BLOCK)).map_err(failed)?;
-    Ok(Found {
-        hash: blake3::hash(sums.as_flattened()).as_bytes().to_vec(),
-        count: end.saturating_sub(offset),
+    let span = scrub::read(store, ino, range.start, &sums, &mut buffer);
+    Ok(Read {
+        ino,
         sums,
+        first: range.start,
+        span,
+        count: end.saturating_sub(offset),
         next_data: next.map_or(NO_MORE, |block| block * BLOCK),
-        ..Found::default()
+        buffer,
     })
+}
+
+/// Each block must also fit the checksum that is stored for it.
+fn judge<D: Disk, M: Meta>(store: &Store<D, M>, read: &Read) -> Found {
+    let mut sums = read.sums.clone();
+    let wrong = |span| scrub::judge(store, read.ino, read.first, &read.sums, span, &read.buffer);
+    for block in read.span.as_ref().map_or_else(Vec::new, wrong) {
+        sums[(block - read.first) as usize] = sums::DAMAGED;
+    }
+    Found {
+        hash: blake3::hash(sums.as_flattened()).as_bytes().to_vec(),
+        count: read.count,
+        sums,
+        next_data: read.next_data,
+        ..Found::default()
+    }
 }

@@ -11,6 +11,7 @@ use crate::record::Inode;
 use crate::store::Store;
 use crate::types::{BLOCK, Ino};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Keys looked at in one step, and groups of blocks.
 const KEYS: u64 = 4096;
@@ -78,17 +79,54 @@ pub(crate) fn wrong<D: Disk, M: Meta>(
     sums: &[Sum],
     buffer: &mut AlignedBuf,
 ) -> Vec<u64> {
-    let Some(last) = sums.iter().rposition(|sum| *sum != sums::HOLE) else {
-        return Vec::new();
-    };
-    let begin = sums.iter().position(|sum| *sum != sums::HOLE).unwrap_or(last);
-    let (sums, first) = (&sums[begin..=last], first + begin as u64);
-    buffer.grow(sums.len() * BLOCK as usize);
-    let buffer = &mut buffer[..sums.len() * BLOCK as usize];
-    if store.data.read_from_disk(ino, buffer, first * BLOCK).is_err() {
+    match read(store, ino, first, sums, buffer) {
+        Some(span) => judge(store, ino, first, sums, &span, buffer),
+        None => Vec::new(),
+    }
+}
+
+/// Those of some blocks that have bytes, holes in their midst among them, and whether these could be read.
+#[derive(Debug)]
+pub(crate) struct Span {
+    blocks: Range<usize>,
+    is_read: bool,
+}
+
+/// Into the beginning of the buffer.
+pub(crate) fn read<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    ino: Ino,
+    first: u64,
+    sums: &[Sum],
+    buffer: &mut AlignedBuf,
+) -> Option<Span> {
+    let last = sums.iter().rposition(|sum| *sum != sums::HOLE)?;
+    let begin = sums.iter().position(|sum| *sum != sums::HOLE)?;
+    let len = (last + 1 - begin) * BLOCK as usize;
+    buffer.grow(len);
+    let read = store
+        .data
+        .read_from_disk(ino, &mut buffer[..len], (first + begin as u64) * BLOCK);
+    Some(Span {
+        blocks: begin..last + 1,
+        is_read: read.is_ok(),
+    })
+}
+
+/// As `wrong`, of what was read.
+pub(crate) fn judge<D: Disk, M: Meta>(
+    store: &Store<D, M>,
+    ino: Ino,
+    first: u64,
+    sums: &[Sum],
+    span: &Span,
+    buffer: &AlignedBuf,
+) -> Vec<u64> {
+    let (sums, first) = (&sums[span.blocks.clone()], first + span.blocks.start as u64);
+    if !span.is_read {
         return one_by_one(store, ino, first, sums);
     }
-    let blocks = buffer.chunks_exact(BLOCK as usize);
+    let blocks = buffer[..sums.len() * BLOCK as usize].chunks_exact(BLOCK as usize);
     sums.iter()
         .zip(blocks)
         .zip(first..)

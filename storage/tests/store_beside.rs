@@ -59,6 +59,7 @@ impl Beside {
 
 impl Disk for Beside {
     type File = BesideFile;
+    const MANY_AT_ONCE: bool = false;
 
     fn open(&self, path: &str, how: OpenHow) -> io::Result<BesideFile> {
         let file = if how.create {

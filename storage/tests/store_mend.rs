@@ -9,7 +9,9 @@ use holdfast_storage::checkpoint;
 use holdfast_storage::data;
 use holdfast_storage::data::sums::{self, Sum};
 use holdfast_storage::digest;
+use holdfast_storage::disk::Disk;
 use holdfast_storage::disk::aligned::AlignedBuf;
+use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::disk::sim::SimDisk;
 use holdfast_storage::effects::{CheckPart, Effect};
 use holdfast_storage::key;
@@ -307,6 +309,62 @@ fn a_file_whose_size_is_mended_ends_there() {
     on_both(&mut sound, &mut other, &[size(BLOCKS * BLOCK)]);
     assert_eq!(content(&other), content(&sound));
     assert_eq!(digest(&other), digest(&sound));
+}
+
+/// On a disk that several threads may read the next part is read while one is hashed: the answers are the same, and what stands
+/// between two parts shows in the second.
+#[test]
+fn parts_that_are_read_ahead_are_what_they_are_at_their_entries() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = RealDisk::open(folder.path()).expect("opens");
+    let ahead = answers(Node::format(disk, at(0)));
+    let one_by_one = answers(Node::format(SimDisk::new(), at(0)));
+    assert_eq!(ahead, one_by_one);
+    let [first, again, _, changed, _] = &ahead[..] else {
+        panic!("five answers");
+    };
+    assert_eq!(first, again);
+    assert_ne!(first, changed);
+}
+
+fn answers<D: Disk>(mut node: Node<D>) -> Vec<Found> {
+    let caller = Caller {
+        uid: 0,
+        gid: 0,
+        umask: 0,
+    };
+    let create = Op::Create {
+        parent: Ino::ROOT,
+        name: "a".into(),
+        mode: libc::S_IFREG | 0o644,
+        rdev: 0,
+        target: "".into(),
+        class: None,
+        caller,
+    };
+    node.propose(at(1), &create).expect("creates");
+    node.propose(at(1), &write(0, (2 * BLOCK) as usize, 7)).expect("writes");
+    let check = |node: &mut Node<D>, ino, offset| {
+        let part = CheckPart::Data {
+            ino,
+            offset,
+            len: BLOCK,
+        };
+        node.sequence(vec![Effect::Check { id: 5, part }]);
+    };
+    check(&mut node, FILE, 0);
+    check(&mut node, FILE, 0);
+    check(&mut node, FILE, BLOCK);
+    node.propose(at(2), &write(5, 9, 8)).expect("writes");
+    check(&mut node, FILE, 0);
+    check(&mut node, Ino(99), 0);
+    node.append().expect("appends");
+    let found = node
+        .apply(usize::MAX)
+        .expect("applies")
+        .into_iter()
+        .map(|part| part.found);
+    found.collect::<Result<_, _>>().expect("all are found")
 }
 
 /// Nothing comes back that was removed while the answers were on their way.

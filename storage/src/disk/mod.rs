@@ -54,6 +54,8 @@ impl Space {
 
 pub trait Disk: Clone + Send + Sync + 'static {
     type File: DiskFile;
+    /// Whether threads may read at the same time; not where each call has its turn.
+    const MANY_AT_ONCE: bool;
 
     fn open(&self, path: &str, how: OpenHow) -> io::Result<Self::File>;
     /// A missing file is an error (`NotFound`).

@@ -51,6 +51,7 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     type File = RealFile;
+    const MANY_AT_ONCE: bool = true;
 
     fn open(&self, path: &str, how: OpenHow) -> io::Result<RealFile> {
         let flags = if how.direct { libc::O_DIRECT } else { 0 };

@@ -154,6 +154,7 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     type File = SimFile;
+    const MANY_AT_ONCE: bool = false;
 
     fn open(&self, path: &str, how: OpenHow) -> io::Result<SimFile> {
         let (ino, boot) = if how.create {

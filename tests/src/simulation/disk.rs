@@ -260,6 +260,7 @@ impl FaultyDisk {
 
 impl Disk for FaultyDisk {
     type File = FaultyFile;
+    const MANY_AT_ONCE: bool = false;
 
     fn open(&self, path: &str, how: OpenHow) -> io::Result<FaultyFile> {
         let kind = kind(path);

@@ -18,6 +18,7 @@ use super::repair::Healer;
 use super::shared::Shared;
 use bytes::Bytes;
 use compare::{Answers, Difference};
+use futures::future::join_all;
 use holdfast_proto::control::{
     CheckDifference, CheckEvent, CheckProgress, CheckRequest, CheckVerdict, check_event::Event,
 };
@@ -40,7 +41,7 @@ const KEYS: u32 = 4096;
 const FILES: usize = 4096;
 /// Parts that are on their way together, and their bytes.
 const PARTS: usize = 32;
-const BYTES_ON_THEIR_WAY: u64 = 4 * walk::BYTES;
+const BYTES_ON_THEIR_WAY: u64 = 16 * walk::BYTES;
 
 /// Whoever asked hears something at least so often.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -116,9 +117,34 @@ pub(super) async fn examine(healer: &Healer, blocks: &[(Ino, u64)]) -> Result<()
     Ok(())
 }
 
-fn has_room(on_their_way: &VecDeque<(Place, Asked)>, at_once: usize) -> bool {
-    let bytes: u64 = on_their_way.iter().map(|(place, _)| place.len).sum();
-    on_their_way.len() < at_once && bytes < BYTES_ON_THEIR_WAY
+/// Parts that are on their way, or about to be, and their bytes.
+#[derive(Default)]
+struct Load {
+    parts: usize,
+    bytes: u64,
+}
+
+impl Load {
+    fn of(on_their_way: &VecDeque<(Place, Asked)>) -> Self {
+        Self {
+            parts: on_their_way.len(),
+            bytes: on_their_way.iter().map(|(place, _)| place.len).sum(),
+        }
+    }
+
+    fn add(&mut self, place: &Place) {
+        self.parts += 1;
+        self.bytes += place.len;
+    }
+
+    /// Those that are asked for together share a sync of the logs.
+    fn is_low(&self) -> bool {
+        self.parts <= PARTS / 2 && self.bytes <= BYTES_ON_THEIR_WAY / 2
+    }
+
+    fn has_room(&self, at_once: usize) -> bool {
+        self.parts < at_once && self.bytes < BYTES_ON_THEIR_WAY
+    }
 }
 
 fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Difference<(Ino, u64)>> {
@@ -194,14 +220,22 @@ impl Check {
         let mut on_their_way: VecDeque<(Place, Asked)> = VecDeque::new();
         let (mut ranges, mut last_index, mut at_once) = (0, 0, 1);
         loop {
-            while has_room(&on_their_way, at_once)
+            let (mut load, mut places) = (Load::of(&on_their_way), Vec::new());
+            let refill = load.is_low();
+            while refill
+                && load.has_room(at_once)
                 && (max_ranges == 0 || ranges < max_ranges)
                 && let Some(place) = self.next_place(&mut walk, &mut unlisted).await?
             {
-                let asked = self.ask(place.part()).await?;
+                load.add(&place);
+                ranges += 1;
+                places.push(place);
+            }
+            let asked = join_all(places.iter().map(|place| self.ask(place.part()))).await;
+            for (place, asked) in places.into_iter().zip(asked) {
+                let asked = asked?;
                 at_once = if asked.index() == last_index + 1 { PARTS } else { 1 };
                 last_index = asked.index();
-                ranges += 1;
                 on_their_way.push_back((place, asked));
             }
             let Some((place, asked)) = on_their_way.pop_front() else {
