@@ -194,6 +194,9 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
                     tracing::info!("the recovery is over: two nodes hold everything again");
                 }
                 offers = if shared.offers_of_copies().is_empty() { 0 } else { offers + 1 };
+                if offers == 0 {
+                    shared.set_no_copy(None);
+                }
                 if offers >= 2 && copy::offered(&shared).await {
                     break Ended::NeedsCopy;
                 }

@@ -169,8 +169,11 @@ impl Live {
     }
 
     fn look(&self) {
+        self.look_at(&mut self.seen());
+    }
+
+    fn look_at(&self, seen: &mut Stamp) {
         let before = self.now();
-        let mut seen = self.seen();
         let stamp = stamp(&before.config);
         // Another path, or a certificate that isn't valid yet, shows in no stamp.
         if *seen == stamp && self.fault().is_none() {
@@ -205,28 +208,23 @@ impl Live {
     /// Writes these places into the file and goes by them.
     pub(super) fn change(&self, change: impl FnOnce(&mut Cluster) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let file = self.now().config.file.clone();
-        let had = {
-            let _one_at_a_time = self.seen();
-            // It would take effect when that is mended, which may be days from now.
-            if let Some((why, _)) = self.fault() {
-                bail!(
-                    "nothing was changed, for the configuration or the certificates can't be used as they are: {why}"
-                );
-            }
-            let mut cluster = holdfast_config::load_without_keys(&file)?.cluster;
-            change(&mut cluster)?;
-            let text = edit::with_places(&file, &cluster)?;
-            let had = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            if had == text {
-                return Ok(());
-            }
-            edit::replace(&file, &text).with_context(|| format!("writing {}", file.display()))?;
-            had
-        };
-        self.look();
+        let mut one_at_a_time = self.seen();
+        // It would take effect when that is mended, which may be days from now.
+        if let Some((why, _)) = self.fault() {
+            bail!("nothing was changed, for the configuration or the certificates can't be used as they are: {why}");
+        }
+        let mut cluster = holdfast_config::load_without_keys(&file)?.cluster;
+        change(&mut cluster)?;
+        let text = edit::with_places(&file, &cluster)?;
+        let had = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        if had == text {
+            return Ok(());
+        }
+        edit::replace(&file, &text).with_context(|| format!("writing {}", file.display()))?;
+        self.look_at(&mut one_at_a_time);
         let Some((why, _)) = self.fault() else { return Ok(()) };
         edit::replace(&file, &had).with_context(|| format!("writing {} as it was", file.display()))?;
-        self.look();
+        self.look_at(&mut one_at_a_time);
         bail!(
             "{} is as it was: with the change it can't be used: {why}",
             file.display()

@@ -77,7 +77,11 @@ impl PlacesService {
             let names = names.collect::<Vec<_>>().join(", ");
             return refuse(format!("no node is named {name:?}: they are {names}"));
         };
-        if self.shared.newest_revision() > current.cluster.revision {
+        // Of one that is gone nobody will take them over.
+        if self
+            .others("")
+            .any(|other| self.has_newer(&other, current.cluster.revision))
+        {
             return refuse("this node hasn't taken over the newest addresses of the nodes yet: try again in a moment, or on another node; `holdfast status` says why if it can't".into());
         }
         let is_own = node.name == current.own().name;
@@ -130,8 +134,15 @@ impl PlacesService {
         others.into_iter().filter(move |other| other != name)
     }
 
+    fn has_newer(&self, node: &str, revision: u64) -> bool {
+        let members = self.shared.heard(node).and_then(|status| status.members);
+        members.is_some_and(|members| members.revision > revision)
+    }
+
+    /// One that is being copied names its source, which may be gone, and follows nobody.
     fn follows(&self, node: &str, leader: &str) -> bool {
-        self.shared.heard(node).is_some_and(|status| status.leader == leader)
+        let heard = self.shared.heard(node).filter(|status| status.copy.is_none());
+        heard.is_some_and(|status| status.leader == leader)
     }
 
     /// Why one of the others can't do without this one.

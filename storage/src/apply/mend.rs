@@ -66,10 +66,12 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             }
             self.sums.set(&self.store.meta, ino, number, block.is)?;
         }
-        let mut changes = Vec::new();
-        self.sums.flush(&mut changes, &mut self.digest);
-        self.write_mended(changes)?;
-        self.store.meta.flush()?;
+        if outcomes.contains(&Mended::Done) {
+            let mut changes = Vec::new();
+            self.sums.flush(&mut changes, &mut self.digest);
+            self.write_mended(changes)?;
+            self.store.meta.flush()?;
+        }
         Ok(outcomes)
     }
 
@@ -116,11 +118,11 @@ impl<D: Disk, M: Meta> Applier<D, M> {
 
     /// Stable when it returns: no entry of the log would do it again.
     pub fn mend_keys(&mut self, keys: &[Key], since: &Since) -> Result<Vec<Mended>, StoreError> {
-        let mended = keys
-            .iter()
-            .map(|mend| self.mend_key(mend, since))
-            .collect::<Result<_, _>>()?;
-        self.store.meta.flush()?;
+        let mended = keys.iter().map(|mend| self.mend_key(mend, since));
+        let mended: Vec<Mended> = mended.collect::<Result<_, _>>()?;
+        if mended.contains(&Mended::Done) {
+            self.store.meta.flush()?;
+        }
         Ok(mended)
     }
 
@@ -167,7 +169,8 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         }
         let (meta, behind) = (&self.store.meta, inode.size.div_ceil(BLOCK));
         self.sums.cut(meta, ino, behind, changes, &mut self.digest)?;
-        self.store.data.truncate(ino, inode.size)
+        self.store.data.truncate(ino, inode.size)?;
+        self.store.data.sync_through(ino)
     }
 
     /// The digest says what the store holds from now on: a comparison with the others shows that it isn't what was applied.

@@ -27,6 +27,8 @@ pub(in super::super) struct Asker {
     pub(super) at_index: u64,
     /// Nodes to which there was no connection at the beginning.
     absent: BTreeSet<String>,
+    /// Who says nothing is asked once more. Not where somebody waits for it: a damaged block that is read, an alarm.
+    is_patient: bool,
 }
 
 /// A question that stands in the log; its answers are on their way.
@@ -51,6 +53,15 @@ impl Asker {
             shared,
             missing: BTreeMap::new(),
             at_index: 0,
+            is_patient: false,
+        }
+    }
+
+    /// For a comparison that goes on for long.
+    pub(super) fn patient(shared: Arc<Shared>) -> Self {
+        Self {
+            is_patient: true,
+            ..Self::new(shared)
         }
     }
 
@@ -94,10 +105,10 @@ impl Asker {
     }
 
     /// A node that was just started, or is behind, is asked again: a later entry it can answer. So, once, is one that said
-    /// nothing: its answer may have gone with a connection. Without this node's own answer there is nothing to go on with.
+    /// nothing, if this is patient: its answer may have gone with a connection. Without this node's own answer there is nothing to go on with.
     pub(super) async fn answers(&mut self, mut asked: Asked) -> Result<Answers, String> {
         let until_ms = boottime_ms() + PATIENCE.as_millis() as u64;
-        let mut last_time = false;
+        let mut last_time = !self.is_patient;
         loop {
             let part = asked.part.clone();
             let (mut answers, silent) = self.once(asked).await?;

@@ -63,7 +63,7 @@ struct Check {
 
 pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Events) {
     let mut check = Check {
-        asker: Asker::new(healer.shared().clone()),
+        asker: Asker::patient(healer.shared().clone()),
         healer,
         repair: request.repair,
         events,
