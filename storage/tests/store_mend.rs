@@ -44,9 +44,7 @@ fn write(offset: u64, len: usize, byte: u8) -> Op {
     }
 }
 
-/// A file whose last block isn't whole.
-fn with_file() -> Replica {
-    let mut node = Node::format(SimDisk::new(), at(0));
+fn make_file<D: Disk>(node: &mut Node<D>, len: u64) {
     let caller = Caller {
         uid: 0,
         gid: 0,
@@ -62,8 +60,13 @@ fn with_file() -> Replica {
         caller,
     };
     node.propose(at(1), &create).expect("creates");
-    node.propose(at(1), &write(0, (BLOCKS * BLOCK - 1000) as usize, 7))
-        .expect("writes");
+    node.propose(at(1), &write(0, len as usize, 7)).expect("writes");
+}
+
+/// A file whose last block isn't whole.
+fn with_file() -> Replica {
+    let mut node = Node::format(SimDisk::new(), at(0));
+    make_file(&mut node, BLOCKS * BLOCK - 1000);
     settle(&mut node);
     node.checkpoint().expect("checkpoints");
     node
@@ -328,22 +331,7 @@ fn parts_that_are_read_ahead_are_what_they_are_at_their_entries() {
 }
 
 fn answers<D: Disk>(mut node: Node<D>) -> Vec<Found> {
-    let caller = Caller {
-        uid: 0,
-        gid: 0,
-        umask: 0,
-    };
-    let create = Op::Create {
-        parent: Ino::ROOT,
-        name: "a".into(),
-        mode: libc::S_IFREG | 0o644,
-        rdev: 0,
-        target: "".into(),
-        class: None,
-        caller,
-    };
-    node.propose(at(1), &create).expect("creates");
-    node.propose(at(1), &write(0, (2 * BLOCK) as usize, 7)).expect("writes");
+    make_file(&mut node, 2 * BLOCK);
     let check = |node: &mut Node<D>, ino, offset| {
         let part = CheckPart::Data {
             ino,
