@@ -9,9 +9,7 @@ use holdfast_storage::checkpoint;
 use holdfast_storage::data;
 use holdfast_storage::data::sums::{self, Sum};
 use holdfast_storage::digest;
-use holdfast_storage::disk::Disk;
 use holdfast_storage::disk::aligned::AlignedBuf;
-use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::disk::sim::SimDisk;
 use holdfast_storage::effects::{CheckPart, Effect};
 use holdfast_storage::key;
@@ -44,29 +42,10 @@ fn write(offset: u64, len: usize, byte: u8) -> Op {
     }
 }
 
-fn make_file<D: Disk>(node: &mut Node<D>, len: u64) {
-    let caller = Caller {
-        uid: 0,
-        gid: 0,
-        umask: 0,
-    };
-    let create = Op::Create {
-        parent: Ino::ROOT,
-        name: "a".into(),
-        mode: libc::S_IFREG | 0o644,
-        rdev: 0,
-        target: "".into(),
-        class: None,
-        caller,
-    };
-    node.propose(at(1), &create).expect("creates");
-    node.propose(at(1), &write(0, len as usize, 7)).expect("writes");
-}
-
 /// A file whose last block isn't whole.
 fn with_file() -> Replica {
     let mut node = Node::format(SimDisk::new(), at(0));
-    make_file(&mut node, BLOCKS * BLOCK - 1000);
+    node.make_file(at(1), BLOCKS * BLOCK - 1000);
     settle(&mut node);
     node.checkpoint().expect("checkpoints");
     node
@@ -314,47 +293,6 @@ fn a_file_whose_size_is_mended_ends_there() {
     assert_eq!(digest(&other), digest(&sound));
 }
 
-/// On a disk that several threads may read the next part is read while one is hashed: the answers are the same, and what stands
-/// between two parts shows in the second.
-#[test]
-fn parts_that_are_read_ahead_are_what_they_are_at_their_entries() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let disk = RealDisk::open(folder.path()).expect("opens");
-    let ahead = answers(Node::format(disk, at(0)));
-    let one_by_one = answers(Node::format(SimDisk::new(), at(0)));
-    assert_eq!(ahead, one_by_one);
-    let [first, again, _, changed, _] = &ahead[..] else {
-        panic!("five answers");
-    };
-    assert_eq!(first, again);
-    assert_ne!(first, changed);
-}
-
-fn answers<D: Disk>(mut node: Node<D>) -> Vec<Found> {
-    make_file(&mut node, 2 * BLOCK);
-    let check = |node: &mut Node<D>, ino, offset| {
-        let part = CheckPart::Data {
-            ino,
-            offset,
-            len: BLOCK,
-        };
-        node.sequence(vec![Effect::Check { id: 5, part }]);
-    };
-    check(&mut node, FILE, 0);
-    check(&mut node, FILE, 0);
-    check(&mut node, FILE, BLOCK);
-    node.propose(at(2), &write(5, 9, 8)).expect("writes");
-    check(&mut node, FILE, 0);
-    check(&mut node, Ino(99), 0);
-    node.append().expect("appends");
-    let found = node
-        .apply(usize::MAX)
-        .expect("applies")
-        .into_iter()
-        .map(|part| part.found);
-    found.collect::<Result<_, _>>().expect("all are found")
-}
-
 /// Nothing comes back that was removed while the answers were on their way.
 #[test]
 fn what_is_gone_since_stays_gone() {
@@ -508,25 +446,6 @@ fn an_inode_that_goes_takes_its_data_along() {
     use holdfast_storage::disk::{Disk, OpenHow};
     assert!(node.disk.open(&data::path(FILE), OpenHow::default()).is_err());
     assert!(digest(&node).is_some());
-}
-
-#[test]
-fn a_few_keys_are_answered_one_by_one() {
-    let mut node = with_file();
-    let mut ask = |limit| {
-        let part = CheckPart::Meta {
-            from: Bytes::new(),
-            limit,
-        };
-        node.sequence(vec![Effect::Check { id: 1, part }]);
-        node.append().expect("appends");
-        let part = node.apply(usize::MAX).expect("applies").pop().expect("an answer");
-        part.found.expect("found")
-    };
-    let few = ask(holdfast_storage::check::LISTED);
-    assert_eq!(few.keys.len() as u64, few.count);
-    assert!(few.keys.iter().any(|(of, _)| *of == key::inode(FILE)));
-    assert!(ask(holdfast_storage::check::LISTED + 1).keys.is_empty());
 }
 
 /// What comes over one replica of three.

@@ -189,6 +189,39 @@ fn a_scrub_finds_rot_on_a_standby_and_mends_it_under_load() {
 }
 
 /// What the block should be is known at one index of the log alone, and only to the others.
+/// The sixth block of the file is rotten on this node.
+fn overwritten_in_part_it_is_mended(active: &Node, node: &Node, ino: Ino) {
+    let path = active.mnt().join("file");
+    let written = start(move || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.write_all_at(b"in part", 5 * BLOCK + 100)?;
+        file.sync_all()
+    });
+    written.within(PATIENCE).expect("writing ends").unwrap();
+    wait_logged(node, "holdfast", &["overwritten in part", "fit its checksum"]);
+    let right = wait_for("the mended block", PATIENCE, || {
+        let mut expected = bytes();
+        expected[5 * BLOCK as usize + 100..][..7].copy_from_slice(b"in part");
+        Ok((std::fs::read(stored(node, ino)).unwrap() == expected).then_some(()))
+    });
+    right.unwrap();
+}
+
+/// The third node is connected and says nothing: it isn't waited for longer than the one that asks waits.
+#[test]
+fn a_standby_is_mended_beside_a_mute_node() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    let ino = with_file(&lab, &active, "file");
+    let [standby, mute] = [0, 1].map(|at| lab.others(active.name())[at].clone());
+    rot(&standby, ino, &[5]);
+    mute.signal_daemon("holdfast", Signal::STOP).unwrap();
+    overwritten_in_part_it_is_mended(&active, &standby, ino);
+    mute.signal_daemon("holdfast", Signal::CONT).unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert_same(&lab);
+}
+
 #[test]
 fn rot_that_was_overwritten_in_part_is_mended_by_all_three() {
     let lab = lab(LabOptions::default());
@@ -197,20 +230,7 @@ fn rot_that_was_overwritten_in_part_is_mended_by_all_three() {
     let standby = lab.others(active.name())[0].clone();
     for node in [&standby, &active] {
         rot(node, ino, &[5]);
-        let path = active.mnt().join("file");
-        let written = start(move || {
-            let file = OpenOptions::new().write(true).open(path)?;
-            file.write_all_at(b"in part", 5 * BLOCK + 100)?;
-            file.sync_all()
-        });
-        written.within(PATIENCE).expect("writing ends").unwrap();
-        wait_logged(node, "holdfast", &["overwritten in part", "fit its checksum"]);
-        let right = wait_for("the mended block", PATIENCE, || {
-            let mut expected = bytes();
-            expected[5 * BLOCK as usize + 100..][..7].copy_from_slice(b"in part");
-            Ok((std::fs::read(stored(node, ino)).unwrap() == expected).then_some(()))
-        });
-        right.unwrap();
+        overwritten_in_part_it_is_mended(&active, node, ino);
         // Back to where it was, for the next one.
         let path = active.mnt().join("file");
         let written = start(move || {

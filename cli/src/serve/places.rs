@@ -78,47 +78,45 @@ impl PlacesService {
             return refuse(format!("no node is named {name:?}: they are {names}"));
         };
         // Of one that is gone nobody will take them over.
-        if self
-            .others("")
-            .any(|other| self.has_newer(&other, current.cluster.revision))
-        {
+        let (members, revision) = (self.shared.members(), current.cluster.revision);
+        if members.iter().any(|other| self.has_newer(other, revision)) {
             return refuse("this node hasn't taken over the newest addresses of the nodes yet: try again in a moment, or on another node; `holdfast status` says why if it can't".into());
         }
         let is_own = node.name == current.own().name;
         let heard = self.shared.heard(name);
         // Whoever is cut off from it here may still be led by it.
-        let led = self.others(name).find(|other| self.follows(other, name));
-        let is_active = self.shared.active().as_deref() == Some(name) || led.is_some();
-        match change {
-            Change::Unspecified => refuse("what shall be changed isn't said".into()),
-            Change::Move if is_active => refuse(format!(
+        let is_followed = members.iter().any(|other| other != name && self.follows(other, name));
+        let is_active = self.shared.active().as_deref() == Some(name) || is_followed;
+        match (change, self.in_the_way(name)) {
+            (Change::Unspecified, _) => refuse("what shall be changed isn't said".into()),
+            (Change::Move, _) if is_active => refuse(format!(
                 "{name} is active, and would be cut off: `holdfast switchover` first"
             )),
-            Change::Move if node.removed => refuse(format!(
+            (Change::Move, _) if node.removed => refuse(format!(
                 "{name} was removed: `holdfast node replace {name}` takes one of that name in again"
             )),
-            Change::Move if self.in_the_way(name).is_some() => refuse(format!(
-                "until {name} is at its new address both others are needed, and {}: bring it back first",
-                self.in_the_way(name).unwrap_or_default()
+            (Change::Move, Some(why)) => refuse(format!(
+                "until {name} is at its new address both others are needed, and {why}: bring it back first"
             )),
-            Change::Replace | Change::Remove if is_own => {
+            (Change::Replace | Change::Remove, _) if is_own => {
                 refuse(format!("{name} is this very node: call it on another one"))
             }
-            Change::Replace | Change::Remove if is_active || self.is_connected(name) => refuse(format!(
+            (Change::Replace | Change::Remove, _) if is_active || self.is_connected(name) => refuse(format!(
                 "{name} doesn't answer questions, but it still takes part in the replication{}: stop it first",
                 if is_active { ", and is active" } else { "" }
             )),
-            Change::Replace | Change::Remove if heard.is_some() => refuse(format!(
+            (Change::Replace | Change::Remove, _) if heard.is_some() => refuse(format!(
                 "{name} answers, so it isn't gone. If that is meant: stop it first (`systemctl stop holdfast vip-agent` there). To give it another address: `holdfast node move {name}`"
             )),
-            Change::Remove if self.in_the_way(name).is_some() => refuse(format!(
-                "without {name} both others are needed, and {}: bring it back first",
-                self.in_the_way(name).unwrap_or_default()
+            (Change::Remove, Some(why)) => refuse(format!(
+                "without {name} both others are needed, and {why}: bring it back first"
             )),
-            Change::Replace if !self.shared.handle.is_recovering() && !self.others_are_here(name) => refuse(format!(
-                "all that go on have to know that {name} is another machine from now on, and one of them doesn't answer: bring it back first"
-            )),
-            Change::Move | Change::Replace | Change::Remove => Ok(()),
+            (Change::Replace, _) if !self.shared.handle.is_recovering() && !self.others_are_here(name) => {
+                refuse(format!(
+                    "all that go on have to know that {name} is another machine from now on, and one of them doesn't answer: bring it back first"
+                ))
+            }
+            (Change::Move | Change::Replace | Change::Remove, _) => Ok(()),
         }
     }
 
@@ -127,11 +125,6 @@ impl PlacesService {
         let (view, heard) = (self.shared.view(), self.shared.heard(name));
         let peer = view.peers.iter().find(|(id, _)| self.shared.name_of(**id) == name);
         heard.is_none() && peer.is_some_and(|(_, peer)| peer.up)
-    }
-
-    fn others(&self, name: &str) -> impl Iterator<Item = String> {
-        let others = self.shared.members();
-        others.into_iter().filter(move |other| other != name)
     }
 
     fn has_newer(&self, node: &str, revision: u64) -> bool {
@@ -147,9 +140,10 @@ impl PlacesService {
 
     /// Why one of the others can't do without this one.
     fn in_the_way(&self, name: &str) -> Option<String> {
-        let own = &self.shared.node().name;
-        self.others(name).filter(|other| other != own).find_map(|other| {
-            let why = match self.shared.heard(&other) {
+        let (own, members) = (&self.shared.node().name, self.shared.members());
+        let mut others = members.iter().filter(|other| *other != name && *other != own);
+        others.find_map(|other| {
+            let why = match self.shared.heard(other) {
                 None => "doesn't answer",
                 Some(status) if status.copy.is_some() => "is still being copied",
                 Some(status) if matches!(status.role(), Role::Halted | Role::Starting) => {

@@ -16,11 +16,11 @@ use holdfast_storage::error::StoreError;
 use holdfast_storage::identity::Identity;
 use holdfast_storage::log::{Geometry, HardState, Log, LogEntry, LogError};
 use holdfast_storage::meta::sim::SimMeta;
-use holdfast_storage::op::{Op, Refusal, Reply};
+use holdfast_storage::op::{Caller, Op, Refusal, Reply};
 use holdfast_storage::open::{self, Opened};
 use holdfast_storage::plan::{self, Planned};
 use holdfast_storage::store::Store;
-use holdfast_storage::types::{LogIndex, Term, Time};
+use holdfast_storage::types::{Ino, LogIndex, Term, Time};
 use std::sync::Arc;
 
 pub const SMALL: Geometry = Geometry {
@@ -58,6 +58,33 @@ impl<D: Disk> Node<D> {
         node.sequence(plan::root(now));
         node.append().and_then(|()| node.apply(1)).expect("nothing fails yet");
         node
+    }
+
+    /// The first one, named `a`, with so many bytes; in the overlay.
+    pub fn make_file(&mut self, now: Time, len: u64) {
+        let caller = Caller {
+            uid: 0,
+            gid: 0,
+            umask: 0,
+        };
+        let create = Op::Create {
+            parent: Ino::ROOT,
+            name: "a".into(),
+            mode: libc::S_IFREG | 0o644,
+            rdev: 0,
+            target: "".into(),
+            class: None,
+            caller,
+        };
+        let write = Op::Write {
+            ino: Ino(2),
+            offset: 0,
+            data: vec![7; len as usize].into(),
+            clear_setid: false,
+        };
+        for op in [create, write] {
+            self.propose(now, &op).expect("nothing refuses it");
+        }
     }
 
     pub fn open(disk: D, meta: SimMeta) -> Result<Self, StoreError> {
