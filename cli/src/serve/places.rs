@@ -16,6 +16,8 @@ use tonic::{Request, Response, Status};
 /// Each looks once a second at what its peers have.
 const TAKEN_OVER_MS: u64 = 5_000;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Longer than a follower takes to hear of a new leader.
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 pub(super) struct PlacesService {
@@ -29,7 +31,13 @@ impl Places for PlacesService {
         let request = request.into_inner();
         let change = request.change();
         let member = request.member.unwrap_or_default();
-        self.refuse(&member.name, change)?;
+        self.peers.refresh(&self.shared).await;
+        if self.refuse(&member.name, change).is_err() {
+            // Right after a switch the others may still name the active node of before.
+            tokio::time::sleep(SETTLED_AFTER).await;
+            self.peers.refresh(&self.shared).await;
+            self.refuse(&member.name, change)?;
+        }
         // As they are reached now: one that moves is to hear of it where it still is.
         let gone = |name: &str| name == member.name && change != Change::Move;
         let peers = self.peers.controls().into_iter().filter(|(name, _)| !gone(name));
