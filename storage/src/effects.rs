@@ -3,7 +3,7 @@
 //! Followers decide nothing. The layout of an entry's data (docs/formats.md, *Log entry*), little-endian:
 //! version u8, planning term u64, then effects, each a tag u8 and its fields.
 
-use crate::types::{Ino, LogIndex, MAX_FILE, Term};
+use crate::types::{Ino, LogIndex, MAX_OFFSET, Term};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +235,7 @@ impl Effect {
 /// Apply relies on it: rounded to blocks, nothing overflows.
 fn within_a_file(offset: u64, len: u64) -> Result<(), String> {
     match offset.checked_add(len) {
-        Some(end) if end <= MAX_FILE => Ok(()),
+        Some(end) if end <= MAX_OFFSET => Ok(()),
         _ => Err(format!("{len} bytes at {offset}, where no file reaches")),
     }
 }

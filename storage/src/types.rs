@@ -70,8 +70,13 @@ pub const NUMBER_MAX: u64 = 1 << 62;
 /// Checksums and file offsets are kept in blocks of this size.
 pub const BLOCK: u64 = 4096;
 
-/// Largest file: what a signed 64-bit offset can address, less one block so that no rounding overflows.
-pub const MAX_FILE: u64 = i64::MAX as u64 - BLOCK;
+/// Largest file: what ext4 with blocks of 4 KiB takes, with room to spare. An entry that one node's disk can't carry out would stop
+/// them all, at each start anew, so it must not get into the log.
+pub const MAX_FILE: u64 = (1 << 44) - 2 * BLOCK;
+
+/// Where the bytes of a file end at the latest in what others send and disks hold: releases before took in as much. What a signed
+/// 64-bit offset can address, less one block so that no rounding overflows.
+pub const MAX_OFFSET: u64 = i64::MAX as u64 - BLOCK;
 
 /// Largest name of a directory entry, in bytes.
 pub const MAX_NAME: usize = 255;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_storage::effects::{CheckPart, Effect, Entry};
-use holdfast_storage::types::{Ino, LogIndex, MAX_FILE, Term};
+use holdfast_storage::types::{Ino, LogIndex, MAX_OFFSET, Term};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn ino() -> impl Strategy<Value = Ino> {
 
 /// With what `bytes` adds, within the largest file.
 fn place() -> impl Strategy<Value = u64> {
-    0..=MAX_FILE - 50
+    0..=MAX_OFFSET - 50
 }
 
 fn effect() -> impl Strategy<Value = Effect> {
@@ -34,7 +34,7 @@ fn effect() -> impl Strategy<Value = Effect> {
         (ino(), place(), any::<u64>()).prop_map(|(ino, offset, len)| Effect::Zero {
             ino,
             offset,
-            len: len % (MAX_FILE - offset + 1),
+            len: len % (MAX_OFFSET - offset + 1),
         }),
         ino().prop_map(|ino| Effect::Purge { ino }),
         (any::<u64>(), part).prop_map(|(id, part)| Effect::Check { id, part }),
@@ -154,12 +154,12 @@ fn an_unknown_version_or_effect_says_so() {
 #[test]
 fn what_reaches_beyond_the_largest_file_is_refused() {
     let data = Bytes::from_static(b"12");
-    let (ino, offset) = (Ino(2), MAX_FILE - 1);
+    let (ino, offset) = (Ino(2), MAX_OFFSET - 1);
     for effect in [
         Effect::Write { ino, offset, data },
         Effect::Truncate {
             ino,
-            size: MAX_FILE + 1,
+            size: MAX_OFFSET + 1,
         },
         Effect::Zero { ino, offset, len: 2 },
         Effect::Zero {

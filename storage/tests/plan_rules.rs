@@ -240,6 +240,13 @@ fn zeroing_is_clipped_to_the_old_size() {
     assert_eq!(fs.inode(ino).size, 35);
 }
 
+/// What the plan lets through and a disk refuses stops every node, at each start anew.
+#[test]
+fn the_largest_file_fits_on_a_real_disk() {
+    let file = tempfile::tempfile().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", MAX_FILE - 1).unwrap();
+}
+
 #[test]
 fn sizes_end_at_the_largest_file() {
     let mut fs = Fs::new();

@@ -199,12 +199,14 @@ fn files_are_copied_by_the_kernel() {
 fn the_far_end_of_a_file_can_be_written() {
     let fs = Fixture::new();
     let file = read_write(&fs.path("a"));
-    let far = (1 << 62) + 5;
+    let far = (1 << 44) - 3 * 4096;
     file.write_all_at(b"far", far).unwrap();
     let mut part = [0; 3];
     file.read_exact_at(&mut part, far).unwrap();
     assert_eq!((&part, file.metadata().unwrap().len()), (b"far", far + 3));
-    // Beyond what can be stored, though the kernel would still address it.
+    // Beyond what each store can take, though the kernel would still address it.
+    assert_eq!(errno(file.write_at(b"xy", (1 << 44) - 2 * 4096)), libc::EFBIG);
+    assert_eq!(errno(file.set_len(1 << 44)), libc::EFBIG);
     assert_eq!(errno(file.write_at(b"xy", i64::MAX as u64 - 4000)), libc::EFBIG);
 }
 

@@ -9,7 +9,7 @@ use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, DiskFile, OpenHow};
 use crate::error::StoreError;
 use crate::types::{BLOCK, Ino};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,15 +27,25 @@ const SYNC_ONE_BY_ONE: usize = 64;
 pub struct DataFiles<D: Disk> {
     disk: D,
     open: Vec<Mutex<HashMap<Ino, Arc<D::File>>>>,
-    dirty: Mutex<Dirty>,
+    dirty: Mutex<Dirty<D>>,
     /// A sync has failed: the kernel may have dropped what it couldn't write, and wouldn't say so again.
     failed: AtomicBool,
 }
 
-#[derive(Default)]
-struct Dirty {
-    files: BTreeSet<Ino>,
+struct Dirty<D: Disk> {
+    /// With the handles that the changes were made by, unless they are so many that the whole file system is synced at once: the kernel
+    /// tells a handle that is opened later nothing of what it couldn't write before.
+    files: BTreeMap<Ino, Option<Arc<D::File>>>,
     folders: BTreeSet<u64>,
+}
+
+impl<D: Disk> Default for Dirty<D> {
+    fn default() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            folders: BTreeSet::new(),
+        }
+    }
 }
 
 fn folder(ino: Ino) -> u64 {
@@ -73,7 +83,7 @@ impl<D: Disk> DataFiles<D> {
             .expect("no panic under the lock")
     }
 
-    fn dirty(&self) -> std::sync::MutexGuard<'_, Dirty> {
+    fn dirty(&self) -> std::sync::MutexGuard<'_, Dirty<D>> {
         self.dirty.lock().expect("no panic under the lock")
     }
 
@@ -159,7 +169,7 @@ impl<D: Disk> DataFiles<D> {
             .and_then(|()| self.write_around_cache(ino, large, large_at, scratch))
             .and_then(|()| file.write_at(tail, tail_at));
         written.map_err(|error| StoreError::disk("writing", &path(ino))(error))?;
-        self.changed(ino);
+        self.changed(ino, file);
         Ok(())
     }
 
@@ -188,7 +198,7 @@ impl<D: Disk> DataFiles<D> {
         let path = path(ino);
         if file.len().map_err(StoreError::disk("reading the length of", &path))? > len {
             file.set_len(len).map_err(StoreError::disk("truncating", &path))?;
-            self.changed(ino);
+            self.changed(ino, file);
         }
         Ok(())
     }
@@ -203,7 +213,7 @@ impl<D: Disk> DataFiles<D> {
         if len > 0 {
             file.punch(offset, len)
                 .map_err(StoreError::disk("punching a hole in", &path))?;
-            self.changed(ino);
+            self.changed(ino, file);
         }
         Ok(())
     }
@@ -225,8 +235,10 @@ impl<D: Disk> DataFiles<D> {
 
     /// To be called after the change and never before it: a checkpoint beside the apply thread that came between
     /// would sync too early, and the next one would know of nothing to sync.
-    fn changed(&self, ino: Ino) {
-        self.dirty().files.insert(ino);
+    fn changed(&self, ino: Ino, file: Arc<D::File>) {
+        let mut dirty = self.dirty();
+        let few = dirty.files.len() <= SYNC_ONE_BY_ONE;
+        dirty.files.entry(ino).or_insert_with(|| few.then_some(file));
     }
 
     /// All inodes that have a file, in no order.
@@ -264,14 +276,15 @@ impl<D: Disk> DataFiles<D> {
 
     fn sync_dirty(&self) -> Result<(), StoreError> {
         let dirty = std::mem::take(&mut *self.dirty());
-        if dirty.files.len() > SYNC_ONE_BY_ONE {
+        // Some without a handle may be left of more that were there for a while.
+        if dirty.files.len() > SYNC_ONE_BY_ONE || dirty.files.values().any(Option::is_none) {
             return self
                 .disk
                 .sync_all()
                 .map_err(StoreError::disk("syncing", "the store's file system"));
         }
-        for ino in dirty.files {
-            if let Some(file) = self.file(ino, false)? {
+        for (ino, file) in dirty.files {
+            if let Some(file) = file {
                 file.sync_data().map_err(StoreError::disk("syncing", &path(ino)))?;
             }
         }

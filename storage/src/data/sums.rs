@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::key;
 use crate::meta::{Change, Meta};
-use crate::types::{BLOCK, Ino, MAX_FILE};
+use crate::types::{BLOCK, Ino, MAX_OFFSET};
 use bytes::Bytes;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Blocks whose checksums share a key.
 pub const GROUP: u64 = 128;
 /// Of the last group that a file can have.
-pub(crate) const GROUP_MAX: u64 = MAX_FILE / BLOCK / GROUP;
+pub(crate) const GROUP_MAX: u64 = MAX_OFFSET / BLOCK / GROUP;
 const LEN: usize = 16;
 
 pub type Sum = [u8; LEN];

@@ -23,6 +23,11 @@ impl From<Option<Bytes>> for Known {
     }
 }
 
+/// Of a log entry only this part is kept: a slice would hold all of it in memory, with a MiB of data.
+fn own(part: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(part)
+}
+
 #[derive(Default)]
 pub(super) struct Keys {
     pending: BTreeMap<Key, (LogIndex, Option<Bytes>)>,
@@ -49,7 +54,10 @@ impl Keys {
         let remembered = self.old.remove(key).is_some() | self.young.contains_key(key);
         // Child records are only ever scanned, and a key that nobody asked for needs no room.
         if (was_pending && key.first() != Some(&b'c')) || remembered {
-            self.remember(key, value.cloned());
+            match self.young.get_mut(key) {
+                Some(known) => *known = value.map(own),
+                None => self.remember(&own(key), value.map(own)),
+            }
         }
     }
 
@@ -100,5 +108,28 @@ impl Keys {
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, (_, value))| (key.clone(), value.clone()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_does_not_hold_the_entry_that_it_came_in() {
+        let mut keys = Keys::default();
+        for round in 1..4 {
+            let entry = Bytes::from(vec![round; 1 << 20]);
+            let (key, value) = (Bytes::from_static(b"i 12345678"), entry.slice(16..200));
+            keys.pend(&key, LogIndex(round.into()), Some(value.clone()));
+            keys.settle(&key, LogIndex(round.into()), Some(&value));
+            drop(value);
+            assert!(entry.is_unique());
+            assert_eq!(keys.get(&key), Known::Value(entry.slice(16..200)));
+        }
+        let entry = Bytes::from(vec![b'i'; 1 << 20]);
+        keys.pend(&entry.slice(..9), LogIndex(9), None);
+        keys.settle(&entry.slice(..9), LogIndex(9), None);
+        assert_eq!((keys.get(b"iiiiiiiii"), entry.is_unique()), (Known::Absent, true));
     }
 }

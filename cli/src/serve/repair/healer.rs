@@ -11,7 +11,7 @@ use holdfast_storage::data::sums::{self, Sum};
 use holdfast_storage::digest;
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::mend::{self, Mended, State};
-use holdfast_storage::types::{BLOCK, Ino, LogIndex, MAX_FILE};
+use holdfast_storage::types::{BLOCK, Ino, LogIndex, MAX_OFFSET};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -274,7 +274,7 @@ impl Healer {
     /// The outer error: a request that makes no sense.
     async fn block(&self, change: &BlockChange) -> Result<Result<mend::Block, String>, String> {
         let (ino, number, is) = (Ino(change.ino), change.number, sum(&change.is)?);
-        if number > MAX_FILE / BLOCK {
+        if number > MAX_OFFSET / BLOCK {
             return Err("no file has such a block".into());
         }
         let data = if is == sums::HOLE {

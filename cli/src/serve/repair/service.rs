@@ -11,7 +11,7 @@ use holdfast_proto::repair::{
 };
 use holdfast_storage::error::{StoreError, chain};
 use holdfast_storage::mend;
-use holdfast_storage::types::{BLOCK, Ino, MAX_FILE};
+use holdfast_storage::types::{BLOCK, Ino, MAX_OFFSET};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -37,7 +37,7 @@ impl Repair for RepairService {
         asking(self.0.shared(), &request, None)?;
         let BlockRequest { ino, number, sum: of } = request.into_inner();
         let of = sum(&of).map_err(Status::invalid_argument)?;
-        if number > MAX_FILE / BLOCK {
+        if number > MAX_OFFSET / BLOCK {
             return Err(Status::invalid_argument("no file has such a block"));
         }
         let found = self
@@ -68,7 +68,7 @@ impl Repair for RepairService {
             return Err(Status::failed_precondition("this node isn't active (any more)"));
         }
         let blocks = request.into_inner().blocks;
-        if blocks.len() > AT_ONCE || blocks.iter().any(|block| block.number > MAX_FILE / BLOCK) {
+        if blocks.len() > AT_ONCE || blocks.iter().any(|block| block.number > MAX_OFFSET / BLOCK) {
             return Err(Status::invalid_argument(
                 "too many blocks at once, or one that no file has",
             ));
