@@ -33,16 +33,28 @@ pub fn run(config: &holdfast_config::Config, out: &Path) -> anyhow::Result<()> {
     let _held_until_the_end = lock(store)?;
     let node = &config.cluster.nodes[config.this].name;
     let opened = open_store(store, &config.cluster.id, node)?;
-    let at = redo(&opened)?;
-    let left_out = left_out(&opened, at)?;
     make_empty(out)?;
+    let mut problems = 0;
+    let at = redo(&opened).unwrap_or_else(|error| {
+        problems += 1;
+        let at = opened.store.applied();
+        complain(&format!(
+            "what the log has behind entry {at} can't be carried out, so it is left out: {error:#}"
+        ));
+        at
+    });
+    let left_out = left_out(&opened, at).unwrap_or_else(|error| {
+        problems += 1;
+        complain(&format!("which files that would change isn't known: {error:#}"));
+        HashSet::new()
+    });
     let last = opened.recovered.last;
     complain(&format!(
         "exporting {} as of log entry {at} to {}",
         store.display(),
         out.display()
     ));
-    if at < last {
+    if at < last && problems == 0 {
         complain(&format!(
             "log entries {} to {last} are left out: this node didn't get to know that they are committed",
             at.next()
@@ -56,11 +68,9 @@ pub fn run(config: &holdfast_config::Config, out: &Path) -> anyhow::Result<()> {
         done.others,
         done.bytes
     ))?;
-    if done.problems > 0 {
-        bail!(
-            "{} of them with the problems told above; the other nodes' stores may hold what is damaged here",
-            done.problems
-        );
+    problems += done.problems;
+    if problems > 0 {
+        bail!("with {problems} problems, told above; the other nodes' stores may hold what is damaged here");
     }
     Ok(())
 }

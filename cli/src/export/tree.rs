@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use holdfast_storage::RealStore;
-use holdfast_storage::error::{StoreError, chain};
+use holdfast_storage::error::chain;
 use holdfast_storage::record::{Child, Inode, Xattrs};
 use holdfast_storage::store::ReadError;
 use holdfast_storage::types::{BLOCK, Ino, Time};
@@ -30,6 +30,13 @@ pub(super) struct Done {
     pub(super) bytes: u64,
     /// Things that aren't as they were in the store.
     pub(super) problems: u64,
+}
+
+/// Blocks of a file that aren't what was stored, by their first byte.
+#[derive(Default)]
+struct Bad {
+    damaged: Vec<u64>,
+    unreadable: Vec<u64>,
 }
 
 pub(super) struct Tree<'a> {
@@ -129,7 +136,7 @@ impl<'a> Tree<'a> {
         let failed = || format!("writing {}", path.display());
         let file = File::create_new(path).with_context(failed)?;
         file.set_len(inode.size).with_context(failed)?;
-        let mut damaged = Vec::new();
+        let mut bad = Bad::default();
         let mut at = 0;
         loop {
             let (data, hole) = match self.next_data(ino, at) {
@@ -147,14 +154,25 @@ impl<'a> Tree<'a> {
             while at < hole {
                 // To the next border, so that blocks stay whole.
                 let end = hole.min((at / PIECE + 1) * PIECE);
-                self.piece(ino, at, end, &file, &mut damaged).with_context(failed)?;
+                self.piece(ino, at, end, &file, &mut bad).with_context(failed)?;
                 self.done.bytes += end - at;
                 at = end;
                 progress(&format!("{} MiB, {}", self.done.bytes >> 20, path.display()));
             }
         }
-        if !damaged.is_empty() {
-            self.tell_damaged(ino, path, &damaged);
+        if !bad.damaged.is_empty() {
+            let why = if self.unsettled.contains(&ino) {
+                "; they may hold bytes of a log entry that is left out"
+            } else {
+                ""
+            };
+            let what = "damaged: ";
+            let is = format!("not what their checksum says; written as they are on the disk{why}");
+            self.tell_bad(path, what, &bad.damaged, &is);
+        }
+        if !bad.unreadable.is_empty() {
+            let is = "the disk doesn't give them; there are zeros in their place";
+            self.tell_bad(path, "unreadable: ", &bad.unreadable, is);
         }
         Ok(())
     }
@@ -166,32 +184,33 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Blocks that don't fit their checksum are written as they are: mostly a few bits are wrong, and they are told.
-    fn piece(&self, ino: Ino, from: u64, to: u64, file: &File, damaged: &mut Vec<u64>) -> anyhow::Result<()> {
-        match self.store.read(ino, from, (to - from) as usize) {
-            Ok(bytes) => return Ok(file.write_all_at(&bytes, from)?),
-            Err(ReadError::Store(StoreError::Rot { .. })) => {}
-            Err(error) => return Err(error.into()),
+    /// Blocks that don't fit their checksum are written as they are: mostly a few bits are wrong, and they are told. Of those that
+    /// can't be read nothing is written. The error is that of the place where it is written to.
+    fn piece(&self, ino: Ino, from: u64, to: u64, file: &File, bad: &mut Bad) -> anyhow::Result<()> {
+        if let Ok(bytes) = self.store.read(ino, from, (to - from) as usize) {
+            return Ok(file.write_all_at(&bytes, from)?);
         }
         let mut at = from;
         while at < to {
             let end = to.min((at / BLOCK + 1) * BLOCK);
             match self.store.read(ino, at, (end - at) as usize) {
                 Ok(bytes) => file.write_all_at(&bytes, at)?,
-                Err(ReadError::Store(StoreError::Rot { .. })) => {
+                Err(_) => {
                     let mut bytes = vec![0; (end - at) as usize];
-                    self.store.data.read(ino, &mut bytes, at)?;
-                    file.write_all_at(&bytes, at)?;
-                    damaged.push(at);
+                    if self.store.data.read(ino, &mut bytes, at).is_ok() {
+                        file.write_all_at(&bytes, at)?;
+                        bad.damaged.push(at);
+                    } else {
+                        bad.unreadable.push(at);
+                    }
                 }
-                Err(error) => return Err(error.into()),
             }
             at = end;
         }
         Ok(())
     }
 
-    fn tell_damaged(&mut self, ino: Ino, path: &Path, blocks: &[u64]) {
+    fn tell_bad(&mut self, path: &Path, what: &str, blocks: &[u64], is: &str) {
         const TOLD: usize = 8;
         let mut places = blocks
             .iter()
@@ -202,16 +221,11 @@ impl<'a> Tree<'a> {
         if blocks.len() > TOLD {
             places.push_str(", ...");
         }
-        let why = if self.unsettled.contains(&ino) {
-            "; they may hold bytes of a log entry that is left out"
-        } else {
-            ""
-        };
-        let what = format!(
-            "damaged: {} of its blocks of {BLOCK} bytes, at {places}: not what their checksum says; written as they are on the disk{why}",
-            blocks.len()
+        let blocks = blocks.len();
+        self.problem(
+            path,
+            &format!("{what}{blocks} of its blocks of {BLOCK} bytes, at {places}: {is}"),
         );
-        self.problem(path, &what);
     }
 
     /// Owner first, since it takes set-id bits and capabilities away; times last.
