@@ -49,8 +49,10 @@ use tonic::service::Routes;
 const LOG: &str = "info,fuser=off";
 /// How long what is still under way may take at the end of a life.
 const LEAVE: std::time::Duration = std::time::Duration::from_secs(2);
-/// How long an orderly stop may take.
+/// How long an orderly stop may take, after the role was given away.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long giving the role away may take, besides stopping the PBX's units.
+const HAND_OVER_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -218,7 +220,9 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
     }
     // An active node gives the role away first, so that a planned restart costs a second and not a failover.
     if shared.is_active() {
-        match tokio::time::timeout(STOP_WITHIN, shared.handle.hand_over(None)).await {
+        let within = units_stop(&shared.config) + HAND_OVER_WITHIN;
+        notify::send(&format!("EXTEND_TIMEOUT_USEC={}", (within + STOP_WITHIN).as_micros()));
+        match tokio::time::timeout(within, shared.handle.hand_over(None)).await {
             Ok(Ok(to)) => tracing::info!(to, "handed the active role over"),
             Ok(Err(why)) => tracing::warn!(why, "stopping without a hand-over"),
             Err(_) => tracing::warn!("the hand-over didn't end in time; stopping without it"),
@@ -253,6 +257,11 @@ fn stop(replica: Replica) -> anyhow::Result<()> {
     outcome.context("syncing the store at the end")
 }
 
+/// One after the other.
+fn units_stop(config: &Config) -> std::time::Duration {
+    config.units.iter().map(|unit| unit.stop_timeout).sum()
+}
+
 fn options(config: &Config, protocol: u32) -> Options {
     let timers = &config.timers;
     Options {
@@ -283,6 +292,7 @@ fn options(config: &Config, protocol: u32) -> Options {
             .vip
             .as_ref()
             .map_or(std::time::Duration::ZERO, holdfast_config::Vip::wait_after_lease),
+        units_stop: units_stop(config),
         needs_agent: config.vip.is_some() || !config.units.is_empty(),
     }
 }

@@ -9,7 +9,7 @@ mod output;
 mod sound;
 
 use crate::forgetful::Forgetful;
-use crate::lease::Lease;
+use crate::lease::{Lease, Timing};
 use crate::memory_log::{MemoryLog, OldEntries, Unread, Wanted};
 use crate::wire::{PeerMessage, RaftMessage};
 use bytes::Bytes;
@@ -97,6 +97,8 @@ pub struct Peer {
     heartbeat: (u64, u64),
     /// Term and index up to which it holds our entries in its log.
     received: (u64, u64),
+    /// As it said last.
+    timing: Timing,
     /// It gave the role away in this term, and its agent confirmed that the address is released.
     pub handover: Option<stream::Handover>,
 }
@@ -131,6 +133,8 @@ pub struct Core<O: OldEntries> {
     /// Last index that a role of this reign left behind when it ended: the next one plans on what it did.
     left_at: u64,
     transfer: Option<Transfer>,
+    /// A term in which this node stood for election because the leader before asked it to.
+    asked_to_lead: u64,
     /// Facts that peers want to know and the core doesn't.
     pub eligible: bool,
     pub store_free: u64,
@@ -209,6 +213,7 @@ impl<O: OldEntries> Core<O> {
             unreadable_at: 0,
             left_at: 0,
             transfer: None,
+            asked_to_lead: 0,
             eligible: true,
             store_free: 0,
             suspended: false,
@@ -287,6 +292,13 @@ impl<O: OldEntries> Core<O> {
     /// Somebody waits for what the followers apply: they hear of each commit at once.
     pub fn tell_commits(&mut self, at_once: bool) {
         self.node.skip_bcast_commit(!at_once);
+    }
+
+    /// What a peer has said of its timers.
+    pub fn goes_by(&mut self, peer: u64, timing: Timing) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.timing = timing;
+        }
     }
 
     /// This node's connection to a peer is up.
@@ -420,6 +432,8 @@ impl<O: OldEntries> Core<O> {
             return Vec::new();
         }
         self.lease.end();
+        // Until then nobody is elected but by the peer's forced election, and who wins it knows (`address_wait_ms`).
+        self.keep_silent();
         self.transfer = Some(Transfer { since_tick: self.ticks });
         self.node.transfer_leader(to);
         self.peers
@@ -452,6 +466,9 @@ impl<O: OldEntries> Core<O> {
         // An unknown peer or a stale message is raft-rs's to ignore.
         let _ = self.node.step(message);
         self.after_step();
+        if kind == MessageType::MsgTimeoutNow && self.term() > term {
+            self.asked_to_lead = self.term();
+        }
         if term != self.term() {
             return;
         }
@@ -472,7 +489,8 @@ impl<O: OldEntries> Core<O> {
                 }
             }
             MessageType::MsgHeartbeatResponse if self.is_leader() => {
-                self.lease.answered(term, from, sent_at_ms, self.now_ms);
+                let promise_ms = self.peers.get(&from).map_or(0, |peer| peer.timing.lease_ms);
+                self.lease.answered(term, from, sent_at_ms, promise_ms, self.now_ms);
             }
             _ => {}
         }
@@ -534,12 +552,23 @@ impl<O: OldEntries> Core<O> {
             if role != StateRole::Leader {
                 self.own_first = None;
                 self.transfer = None;
+                if self.lease.until_ms() > self.now_ms {
+                    self.keep_silent();
+                }
                 self.lease.end();
             }
         }
         if self.node.raft.randomized_election_timeout() != self.timeout {
             self.node.raft.set_randomized_election_timeout(self.timeout);
         }
+    }
+
+    /// No vote for as long as a lease that ends early would have run: vip-agent may not hear of its end in time, and then goes by what
+    /// it was told before.
+    fn keep_silent(&mut self) {
+        self.silent_until_tick = self
+            .silent_until_tick
+            .max(self.ticks + u64::from(self.config.election_ticks));
     }
 
     /// A transfer that didn't come about leaves no lease behind, so this node stands for election again like any other.

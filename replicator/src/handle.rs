@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Mounted {
         term: u64,
     },
+    MountEnded {
+        term: u64,
+    },
     Fenced {
         term: u64,
     },
@@ -189,6 +192,11 @@ impl Handle {
     /// The file system of the role of this term is up.
     pub fn mounted(&self, term: u64) {
         self.send(Command::Mounted { term });
+    }
+
+    /// Somebody has unmounted or aborted the file system of the role of this term.
+    pub fn mount_ended(&self, term: u64) {
+        self.send(Command::MountEnded { term });
     }
 
     /// Nothing uses the lost role of this term any more.

@@ -22,8 +22,8 @@ pub(crate) struct HandOver {
     pub(crate) outcome: Option<oneshot::Sender<Result<String, String>>>,
 }
 
-/// Stopping the PBX may take as long as its units' own timeouts allow; this is the end of all patience.
-pub(crate) const RELEASE_MAX_MS: u64 = 120_000;
+/// Stopping the PBX may take as long as its units' own timeouts allow, and so much longer; this is the end of all patience.
+pub(crate) const RELEASE_SLACK_MS: u64 = 30_000;
 
 /// What is under way must get onto two disks; if it can't, the PBX is better off where it was.
 pub(crate) const FLUSH_MAX_MS: u64 = 10_000;

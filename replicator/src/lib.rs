@@ -21,7 +21,7 @@ mod handle;
 mod handover;
 pub mod lag;
 mod last_changed;
-mod lease;
+pub mod lease;
 pub mod linger;
 pub mod memory_log;
 pub mod net;

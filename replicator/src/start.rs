@@ -11,6 +11,7 @@ use crate::gather::Gather;
 use crate::handle::Handle;
 use crate::lag::Lag;
 use crate::last_changed::last_changed;
+use crate::lease::Timing;
 use crate::net::reach::{Reach, Reachable};
 use crate::net::tls::Tls;
 use crate::net::{self, Local, Outgoing};
@@ -69,6 +70,8 @@ pub struct Options {
     pub grace: Duration,
     pub forgetful_wait: Duration,
     pub vip_wait: Duration,
+    /// How long the PBX's units may take to stop, one after the other.
+    pub units_stop: Duration,
     pub needs_agent: bool,
     /// A write that the store's disk hasn't done after this long counts as never answered.
     pub disk_stall: Duration,
@@ -200,6 +203,10 @@ impl Replica {
             store_id: store_id.clone(),
             joined: opened.identity.joined.0,
             history: Arc::new(AtomicU64::new(history(&opened.store.meta)?)),
+            timing: Timing {
+                lease_ms: options.lease.as_millis() as u64,
+                after_lease_ms: options.vip_wait.as_millis() as u64,
+            },
             bind: listen.ip(),
             peers: options
                 .nodes
@@ -338,6 +345,7 @@ impl Replica {
             reserve: log_total,
             needs_agent: options.needs_agent,
             disk_stall_ms: options.disk_stall.as_millis() as u64,
+            units_stop_ms: options.units_stop.as_millis() as u64,
         };
         let pins = Pins::load(&options.store).map_err(|source| StoreError::Disk {
             what: "reading",

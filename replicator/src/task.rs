@@ -93,6 +93,8 @@ pub(crate) struct Settings {
     /// vip-agent is expected: until it reports, this node isn't eligible.
     pub(crate) needs_agent: bool,
     pub(crate) disk_stall_ms: u64,
+    /// How long the PBX's units may take to stop, one after the other.
+    pub(crate) units_stop_ms: u64,
 }
 
 pub(crate) struct Task {
@@ -121,6 +123,7 @@ pub(crate) struct State {
     /// Answers and requests that wait for the lease.
     held: Waiting,
     held_requests: VecDeque<Request>,
+    roles_ended: u64,
     peers: BTreeMap<u64, PeerView>,
     halted: Option<String>,
     /// Peers that were seen without any entry since the start.
@@ -132,6 +135,9 @@ pub(crate) struct State {
     /// Since when this node has been unwell; not before `leave_again_ms` it gives the role away again by itself.
     unwell_since_ms: Option<u64>,
     leave_again_ms: u64,
+    agent_away_since_ms: Option<u64>,
+    /// For longer than it takes to start it anew.
+    agent_is_away: bool,
     failover: Option<Failover>,
     vip_not_before_ms: u64,
     /// The core has more to hand out.
@@ -325,7 +331,10 @@ impl Task {
             let mut fetch = Vec::new();
             self.sequencer.drain(&mut self.core, term, clocks(), &mut fetch);
             for (request, keys) in fetch {
-                let _ = self.channels.fetch.send(FetchWork::Keys(request, keys));
+                let _ = self
+                    .channels
+                    .fetch
+                    .send(FetchWork::Keys(request, keys, self.state.roles_ended));
             }
         }
         // What was proposed just now goes out in the same round.

@@ -121,6 +121,8 @@ fn greetings() -> Vec<(&'static str, stream::Frame)> {
         features: 1,
         history: 1_700_000_000_000_000_000,
         joined: 4711,
+        lease_ms: 0,
+        after_lease_ms: 0,
     };
     let refused = stream::Refused { why: "a reason".into() };
     let frame = |body| stream::Frame { body: Some(body) };

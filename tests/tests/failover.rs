@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use common::apart::apart;
 use common::sampler::Sampler;
 use common::{
-    Appender, PATIENCE, Reader, SLACK, assert_records, assert_same, lab, read, ready, seconds, wait_other, write,
+    Appender, PATIENCE, Reader, SLACK, assert_records, assert_same, content, lab, read, ready, seconds, wait_other,
+    write,
 };
 use common::{holds_vip, log, start, write_synced};
 use holdfast_tests::clock::{now, pause, wait_for};
@@ -334,6 +335,52 @@ fn a_switchover_keeps_every_byte_and_never_has_two_owners() {
     }
     sampler.finish();
     assert_same(&lab);
+}
+
+/// Nothing serves without it, though the daemon is well.
+#[test]
+fn a_mount_that_somebody_ends_is_brought_up_again() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    let kept = write_synced(active.mnt().join("before"), b"kept");
+    kept.within(PATIENCE).unwrap().unwrap();
+    let mount = active.mnt().display().to_string();
+    let ended = lab.exec(active.name(), &["umount", "--lazy", &mount]).unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let again = wait_for("a file system on the active node", PATIENCE, || {
+        let node = lab.node(&lab.wait_ready(PATIENCE)?).clone();
+        Ok(fs::read(node.mnt().join("before"))
+            .is_ok_and(|found| found == b"kept")
+            .then_some(node))
+    });
+    let again = again.unwrap();
+    let too = write_synced(again.mnt().join("after"), b"too");
+    too.within(PATIENCE).unwrap().unwrap();
+    assert!(lab.nodes().iter().any(|node| {
+        node.log_tails(400)
+            .contains("was unmounted or aborted by something else")
+    }));
+    assert_same(&lab);
+}
+
+/// Its node would keep a role that nobody can reach: the address has run out.
+#[test]
+fn a_role_without_an_agent_goes_where_one_is() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    let kept = write_synced(active.mnt().join("before"), b"kept");
+    kept.within(PATIENCE).unwrap().unwrap();
+    active.signal_daemon("vip-agent", Signal::STOP).unwrap();
+    let next = wait_other(&lab, &active);
+    assert_eq!(content(&next.mnt().join("before")), b"kept");
+    wait_for("the address there", PATIENCE, || {
+        Ok(holds_vip(&lab, next.name()).then_some(()))
+    })
+    .unwrap();
+    assert!(!holds_vip(&lab, active.name()));
+    active.signal_daemon("vip-agent", Signal::CONT).unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert!(!holds_vip(&lab, active.name()));
 }
 
 #[test]

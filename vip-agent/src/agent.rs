@@ -128,8 +128,9 @@ impl Agent {
                 biased;
                 // A sender that was dropped means the same.
                 _ = &mut shutdown, if !self.core.shutting_down() => Event::Shutdown,
-                _ = tick.tick() => Event::Tick,
+                // What the daemon says is judged before the time that has passed since it spoke last.
                 Some(event) = self.events.recv() => event,
+                _ = tick.tick() => Event::Tick,
             };
             self.handle(event).await;
             self.feed_watchdog();

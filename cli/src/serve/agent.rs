@@ -7,7 +7,8 @@ use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,14 +21,19 @@ impl Agent for AgentService {
     async fn follow(&self, request: Request<Streaming<AgentReport>>) -> Result<Response<Self::FollowStream>, Status> {
         let (facts, stream) = mpsc::channel(8);
         tracing::info!("vip-agent is connected");
-        tokio::spawn(receive(self.0.clone(), request.into_inner()));
-        tokio::spawn(send(self.0.clone(), facts));
+        let (here, gone) = oneshot::channel();
+        tokio::spawn(receive(self.0.clone(), request.into_inner(), here));
+        tokio::spawn(send(self.0.clone(), facts, gone));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
-async fn receive(shared: Arc<Shared>, mut reports: Streaming<AgentReport>) {
-    while let Ok(Some(report)) = reports.message().await {
+/// It reports twice a second.
+const REPORTS_WITHIN: Duration = Duration::from_secs(5);
+
+async fn receive(shared: Arc<Shared>, mut reports: Streaming<AgentReport>, _here: oneshot::Sender<()>) {
+    // One that stands still is as good as gone. If it goes on, it finds the connection cut and makes another one.
+    while let Ok(Ok(Some(report))) = tokio::time::timeout(REPORTS_WITHIN, reports.message()).await {
         {
             let mut inner = shared.inner();
             inner.agent = Some(report);
@@ -44,13 +50,19 @@ async fn receive(shared: Arc<Shared>, mut reports: Streaming<AgentReport>) {
     shared.tell_agent_facts();
 }
 
-async fn send(shared: Arc<Shared>, facts: mpsc::Sender<Result<LeaseFacts, Status>>) {
+/// Ends when its reports aren't taken any more, so that it connects anew.
+async fn send(shared: Arc<Shared>, facts: mpsc::Sender<Result<LeaseFacts, Status>>, mut gone: oneshot::Receiver<()>) {
     let mut view = shared.handle.view();
     loop {
         let latest = view.take();
         let now = lease_facts(&shared, &latest);
-        if facts.send(Ok(now)).await.is_err() || !view.changed().await {
-            return;
+        tokio::select! {
+            sent = facts.send(Ok(now)) => if sent.is_err() { return },
+            _ = &mut gone => return,
+        }
+        tokio::select! {
+            changed = view.changed() => if !changed { return },
+            _ = &mut gone => return,
         }
     }
 }

@@ -37,6 +37,9 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                     shared.handle.mounted(term);
                 }
             }
+            Role::Active { term } | Role::HandOver { term } if !has(&shared, MountKind::Active) => {
+                shared.handle.mount_ended(term);
+            }
             Role::Active { .. } | Role::Suspended { .. } | Role::HandOver { .. } => {}
             Role::Lost { term } => {
                 let since = *lost_since.get_or_insert_with(boottime_ms);

@@ -2,7 +2,7 @@
 
 use super::{Core, Peer};
 use crate::memory_log::OldEntries;
-use holdfast_proto::stream::NodeState;
+use holdfast_proto::stream::{Handover, NodeState};
 use holdfast_storage::types::LogIndex;
 use raft::{INVALID_ID, StateRole};
 
@@ -94,6 +94,30 @@ impl<O: OldEntries> Core<O> {
     pub fn has_applied_own_term(&self) -> bool {
         let own_first = self.own_first.filter(|_| self.is_leader());
         own_first.is_some_and(|first| self.applied >= first.max(self.left_at))
+    }
+
+    /// The peer that gave the leadership of this term away, and what it said of that.
+    pub fn given_by(&self) -> Option<(u64, &Handover)> {
+        self.peers.iter().find_map(|(id, peer)| {
+            let handover = peer.handover.as_ref()?;
+            (handover.term.checked_add(1) == Some(self.term())).then_some((*id, handover))
+        })
+    }
+
+    /// How long after its election this leader waits before it adds the address. `after_lease_ms`: so long the address may outlast the
+    /// lease of whoever had it. An ordinary election comes after that lease has run out; who gives the leadership away ends it before,
+    /// but its vip-agent, if it didn't confirm, may not have heard of that.
+    pub fn address_wait_ms(&self, after_lease_ms: u64) -> u64 {
+        let theirs = || self.peers.values().map(|peer| peer.timing);
+        let after_ms = theirs().map(|timing| timing.after_lease_ms).max().unwrap_or(0);
+        let lease_ms = theirs().map(|timing| timing.lease_ms).max().unwrap_or(0);
+        let (after_ms, lease_ms) = (after_ms.max(after_lease_ms), lease_ms.max(self.config.lease_ms));
+        let given = self.given_by().map(|(_, handover)| handover);
+        match given {
+            Some(handover) if handover.vip_released => 0,
+            None if self.asked_to_lead != self.term() => after_ms,
+            _ => lease_ms.saturating_add(after_ms),
+        }
     }
 
     /// Term of the entry before the first one of the term that this node leads.

@@ -46,6 +46,7 @@ fn local() -> Local {
         store_id: "07".repeat(16),
         joined: 0,
         history: Arc::new(AtomicU64::new(5)),
+        timing: crate::lease::Timing::default(),
         bind: HERE,
         peers: vec![remote("n2", 2), remote("n3", 3)],
         reach: reach(),

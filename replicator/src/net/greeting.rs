@@ -23,6 +23,8 @@ fn hello(local: &Local) -> Frame {
         store_id: local.store_id.clone(),
         joined: local.joined,
         history: local.history.load(Ordering::Relaxed),
+        lease_ms: local.timing.lease_ms,
+        after_lease_ms: local.timing.after_lease_ms,
         version: env!("CARGO_PKG_VERSION").into(),
         features: 1,
     };

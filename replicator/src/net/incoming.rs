@@ -2,6 +2,7 @@
 
 use super::tls::node_name;
 use super::{Local, NetEvent, ToLoop, frames, greeting};
+use crate::lease::Timing;
 use crate::wire;
 use std::io;
 use std::sync::Arc;
@@ -78,6 +79,10 @@ async fn serve(
             store_id: hello.store_id,
             joined: hello.joined,
             has_data: hello.history != 0,
+            timing: Timing {
+                lease_ms: hello.lease_ms,
+                after_lease_ms: hello.after_lease_ms,
+            },
         })
         .await
         .is_err()

@@ -15,6 +15,7 @@ pub use greeting::{Speaker, agreed};
 pub(crate) use incoming::listen;
 pub(crate) use outgoing::Outgoing;
 
+use crate::lease::Timing;
 use crate::wire::PeerMessage;
 use reach::Reachable;
 use std::net::IpAddr;
@@ -35,6 +36,7 @@ pub struct Local {
     pub joined: u64,
     /// `copy::history` of the store; the loop sets it when it first knows it.
     pub history: Arc<AtomicU64>,
+    pub timing: Timing,
     pub bind: IpAddr,
     pub peers: Vec<Remote>,
     pub(crate) reach: Reachable,
@@ -67,6 +69,7 @@ pub(crate) enum NetEvent {
         joined: u64,
         /// It holds a file system.
         has_data: bool,
+        timing: Timing,
     },
 }
 

@@ -4,6 +4,7 @@
 use super::frames::Batch;
 use super::reach::Reachable;
 use super::{Local, NetEvent, Remote, ToLoop, greeting};
+use crate::lease::Timing;
 use crate::wire::{self, PeerMessage};
 use rustls::pki_types::ServerName;
 use socket2::TcpKeepalive;
@@ -175,6 +176,10 @@ impl Link {
                 store_id: hello.store_id,
                 joined: hello.joined,
                 has_data: hello.history != 0,
+                timing: Timing {
+                    lease_ms: hello.lease_ms,
+                    after_lease_ms: hello.after_lease_ms,
+                },
             })
             .await;
         Ok(stream)

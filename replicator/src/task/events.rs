@@ -49,7 +49,9 @@ impl Task {
                 }
                 self.core.fetched(wanted, read);
             }
-            ThreadEvent::Warmed(request) => self.submit(request),
+            // Of a role that has ended meanwhile: others may have changed what it was about.
+            ThreadEvent::Warmed(request, of) if of != self.state.roles_ended => (request.done)(Err(Failure::Lost)),
+            ThreadEvent::Warmed(request, _) => self.submit(request),
             ThreadEvent::CouldNotWarm(request, error) => {
                 tracing::error!(error, "reading metadata failed");
                 (request.done)(Err(Failure::Unreadable));
@@ -96,8 +98,10 @@ impl Task {
                 store_id,
                 joined,
                 has_data,
+                timing,
             } => {
                 self.core.data_elsewhere |= has_data;
+                self.core.goes_by(peer, timing);
                 if !self.pins.accepts(peer, &store_id, joined) {
                     tracing::error!(
                         peer = self.name(peer),
@@ -172,6 +176,17 @@ impl Task {
                     tracing::info!(term, "active");
                 }
             }
+            Command::MountEnded { term } => {
+                // One that is being transferred is lost already.
+                if self.role() == (Role::Active { term }) || self.role() == (Role::HandOver { term }) {
+                    tracing::error!(
+                        term,
+                        "the file system was unmounted or aborted by something else: the role ends here and begins anew"
+                    );
+                    self.state.role = Some(Role::Lost { term });
+                    self.end_role();
+                }
+            }
             Command::Fenced { term } => {
                 if self.role() == (Role::Lost { term }) {
                     self.state.role = Some(Role::None);
@@ -218,7 +233,10 @@ impl Task {
                 let term = Term(self.core.term());
                 if let Submitted::Fetch(request, keys) = self.sequencer.submit(request, &mut self.core, term, clocks())
                 {
-                    let _ = self.channels.fetch.send(FetchWork::Keys(request, keys));
+                    let _ = self
+                        .channels
+                        .fetch
+                        .send(FetchWork::Keys(request, keys, self.state.roles_ended));
                 }
             }
         }

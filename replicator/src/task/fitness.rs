@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 const MENDING_MS: u64 = 30_000;
 /// Between two attempts to give the role away.
 pub(super) const LEAVE_AGAIN_MS: u64 = 30_000;
+/// Without vip-agent nobody holds the address. One that is started anew is back within a second.
+const AGENT_AWAY_MAX_MS: u64 = 10_000;
 /// By then the others' states say whether their disks are in the same trouble.
 const LEAVE_AFTER_MS: u64 = 1_000;
 /// A role that came here from a slow disk doesn't go on for a slow disk before that.
@@ -21,7 +23,10 @@ impl State {
     /// Why this node can't do an active node's work, whatever its agent says.
     fn unwell(&self) -> Option<String> {
         let disk = self.disk.as_ref().map(|trouble| trouble.fault.to_string());
-        self.halted.clone().or(disk)
+        let agent = self
+            .agent_is_away
+            .then(|| "vip-agent isn't there, so nobody holds the address".into());
+        self.halted.clone().or(disk).or(agent)
     }
 }
 
@@ -81,6 +86,7 @@ impl Task {
         if !matches!(self.role(), Role::Active { .. }) {
             self.state.unwell_since_ms = None;
         }
+        self.look_at_agent(now);
         match self.role() {
             Role::Active { .. } => self.leave_if_unwell(now),
             Role::None | Role::Promoting { .. } => self.leave_if_ineligible(),
@@ -88,11 +94,19 @@ impl Task {
         }
     }
 
+    fn look_at_agent(&mut self, now: u64) {
+        let away = self.settings.needs_agent && !self.state.agent.connected;
+        let since = away.then(|| self.state.agent_away_since_ms.unwrap_or(now));
+        self.state.agent_away_since_ms = since;
+        self.state.agent_is_away = since.is_some_and(|since| now >= since + AGENT_AWAY_MAX_MS);
+    }
+
     /// What serves goes on where it is when only its agent objects: an operator decides. A disk in trouble would soon hold
-    /// up every request.
+    /// up every request, and without an agent nothing is served, for there is no address.
     fn leave_if_unwell(&mut self, now: u64) {
         let fault = self.state.disk.as_ref().map(|trouble| trouble.fault.clone());
-        let well = self.state.halted.is_none() && matches!(fault, None | Some(Fault::Mending));
+        let well =
+            self.state.halted.is_none() && !self.state.agent_is_away && matches!(fault, None | Some(Fault::Mending));
         let Some(why) = self.state.unwell().filter(|_| !well) else {
             self.state.unwell_since_ms = None;
             return;

@@ -62,20 +62,15 @@ impl Task {
     }
 
     fn promote(&mut self, term: u64, now: u64) {
-        let planned = self.settings.names.keys().find_map(|id| {
-            let handover = self.core.peer(*id)?.handover.clone()?;
-            (handover.term + 1 == term).then_some((*id, handover))
-        });
-        let released = planned.as_ref().is_some_and(|(_, handover)| handover.vip_released);
-        // Whoever held the lease before lost it before this node could be elected.
-        self.state.vip_not_before_ms = if released { now } else { now + self.settings.vip_wait_ms };
+        let given = self.core.given_by();
+        self.state.vip_not_before_ms = now.saturating_add(self.core.address_wait_ms(self.settings.vip_wait_ms));
         self.state.failover = Some(Failover {
             term,
             began_ms: self.state.own_before,
             detected_ms: self.core.campaign_ms,
             lease_ms: now,
-            from: planned.as_ref().map(|(id, _)| *id),
-            given_away: planned.as_ref().map(|(_, handover)| handover.reason.clone()),
+            from: given.map(|(id, _)| id),
+            given_away: given.map(|(_, handover)| handover.reason.clone()),
             ..Failover::default()
         });
         self.sequencer.end();
@@ -106,6 +101,7 @@ impl Task {
         self.gate.set_serving(false);
         self.sequencer.end();
         self.core.role_ended();
+        self.state.roles_ended += 1;
         self.state.held.fail_all(Failure::Lost);
         for request in std::mem::take(&mut self.state.held_requests) {
             (request.done)(Err(Failure::Lost));

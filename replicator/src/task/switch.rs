@@ -3,7 +3,7 @@
 use super::Task;
 use super::fitness::LEAVE_AGAIN_MS;
 use crate::clock::boottime_ms;
-use crate::handover::{FLUSH_MAX_MS, HandOver, RELEASE_MAX_MS, Step};
+use crate::handover::{FLUSH_MAX_MS, HandOver, RELEASE_SLACK_MS, Step};
 use crate::roles::Role;
 use holdfast_proto::stream;
 use tokio::sync::oneshot;
@@ -79,12 +79,14 @@ impl Task {
         match handover.step {
             Step::Releasing => {
                 let agent = &self.state.agent;
-                handover.vip_released = agent.connected && agent.released_term >= handover.term;
-                if handover.vip_released || !agent.connected {
+                let released = agent.connected && agent.released_term >= handover.term;
+                // It has let go of what it hasn't got yet, while the one before it may still have it.
+                handover.vip_released = released && now >= self.state.vip_not_before_ms;
+                if released || !agent.connected {
                     handover.step = Step::Flushing;
                     handover.since_ms = now;
                     self.gate.set_serving(false);
-                } else if now >= handover.since_ms + RELEASE_MAX_MS
+                } else if now >= handover.since_ms + self.settings.units_stop_ms + RELEASE_SLACK_MS
                     && let Some(handover) = self.state.handover.take()
                 {
                     self.state.leave_again_ms = now + LEAVE_AGAIN_MS;

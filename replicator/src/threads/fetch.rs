@@ -13,7 +13,8 @@ use holdfast_storage::log::LogReader;
 use std::sync::Arc;
 
 pub(crate) enum FetchWork {
-    Keys(Request, Vec<Key>),
+    /// For a request of this role, by the number of the roles before it.
+    Keys(Request, Vec<Key>, u64),
     Entries(Wanted),
 }
 
@@ -30,9 +31,9 @@ impl FetchThread {
     pub(crate) fn run(self) {
         while let Ok(work) = self.work.recv() {
             let event = match work {
-                FetchWork::Keys(request, keys) => {
+                FetchWork::Keys(request, keys, of) => {
                     match keys.iter().try_for_each(|key| self.store.value(key).map(|_| ())) {
-                        Ok(()) => ThreadEvent::Warmed(request),
+                        Ok(()) => ThreadEvent::Warmed(request, of),
                         Err(error) => {
                             self.health.read_failed(&error);
                             ThreadEvent::CouldNotWarm(request, chain(&error))

@@ -23,7 +23,7 @@ pub(crate) enum ThreadEvent {
     Failed(String),
     Fetched(Wanted, Result<Vec<Entry>, Unread>),
     /// What this request needed is in memory now.
-    Warmed(Request),
+    Warmed(Request, u64),
     CouldNotWarm(Request, String),
 }
 

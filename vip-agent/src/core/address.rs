@@ -63,6 +63,8 @@ enum Source {
 /// Five announcements over a second: a switch or a phone that misses one hears the next.
 const ANNOUNCEMENTS: u32 = 5;
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
+/// From then on now and then, for those that were out of reach: a router may remember for hours where the address was before.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 /// A kernel answers within milliseconds.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -330,9 +332,14 @@ impl Address {
     }
 
     fn announce(&mut self, now: BootMs, duties: &mut Vec<Duty>) {
-        if self.announce_left > 0 && now >= self.announce_at {
-            self.announce_left -= 1;
-            self.announce_at = now.plus(ANNOUNCE_EVERY);
+        if now >= self.announce_at {
+            self.announce_left = self.announce_left.saturating_sub(1);
+            let next = if self.announce_left > 0 {
+                ANNOUNCE_EVERY
+            } else {
+                ANNOUNCE_AGAIN
+            };
+            self.announce_at = now.plus(next);
             duties.push(Duty::Announce);
         }
     }

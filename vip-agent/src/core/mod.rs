@@ -108,6 +108,11 @@ const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// The network is asked for another owner of the address from so long before it may be added.
 const ASK_AHEAD: Duration = Duration::from_millis(150);
 
+/// This agent stood still if nothing happened for so long: it looks at the clock every 20 ms.
+const STOOD_STILL: Duration = Duration::from_millis(300);
+/// By then it has read what the daemon said meanwhile.
+const CATCHES_UP_WITHIN: Duration = Duration::from_millis(200);
+
 /// How long to wait for the daemon's first word before an address left here is taken away.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
@@ -132,6 +137,9 @@ pub struct Core {
     killing_since: Option<BootMs>,
     shutdown: bool,
     notices: Notices,
+    last_step: BootMs,
+    /// Until then the facts may be older than what waits to be read.
+    blind_until: BootMs,
 }
 
 impl Core {
@@ -151,11 +159,17 @@ impl Core {
             killing_since: None,
             shutdown: false,
             notices: Notices::default(),
+            last_step: now.boot,
+            blind_until: BootMs(0),
         }
     }
 
     /// The only way in: what happened, when, and what is to be done now, in this order.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Duty> {
+        if now.boot.since(self.last_step) >= STOOD_STILL {
+            self.blind_until = now.boot.plus(CATCHES_UP_WITHIN);
+        }
+        self.last_step = now.boot;
         self.hear(now, event);
         self.settle();
         self.notices.forget_old(now.unix);
@@ -165,7 +179,7 @@ impl Core {
         if let Some(address) = &mut self.address {
             address.duties(now, want, &mut duties);
         }
-        let goal = self.goal(standing);
+        let goal = self.goal(now.boot, standing);
         self.pbx.duties(now, goal, &mut self.notices, &mut duties);
         if goal == Goal::Run {
             self.ran_term = self.role_term;
@@ -396,9 +410,11 @@ impl Core {
         }
     }
 
-    fn goal(&self, standing: Standing) -> Goal {
+    fn goal(&self, now: BootMs, standing: Standing) -> Goal {
         let writable = self.facts.as_ref().is_some_and(|facts| facts.writable);
         match standing {
+            // The PBX isn't killed for a pause of this agent alone; the address is gone at once whatever the reason.
+            Standing::Lost if now < self.blind_until && self.is_lost_by_age() => Goal::Leave,
             Standing::Waiting if self.shutdown => Goal::Kill,
             Standing::Waiting => Goal::Leave,
             Standing::Idle | Standing::Lost => Goal::Kill,
@@ -411,6 +427,12 @@ impl Core {
             Standing::Holding if writable && self.address_ready() => Goal::Run,
             Standing::Holding => Goal::Leave,
         }
+    }
+
+    /// The daemon hasn't said that the role is over: it follows from the time since it said anything.
+    fn is_lost_by_age(&self) -> bool {
+        let said = self.facts.as_ref().map(|facts| facts.role);
+        matches!(said, Some(Role::Promoting | Role::Active | Role::Handover))
     }
 
     fn release(&mut self, standing: Standing) {

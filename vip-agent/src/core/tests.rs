@@ -36,6 +36,35 @@ fn a_promotion_goes_address_announcement_source_units_in_order() {
     assert_eq!(world.core.not_eligible_because(at(world.now)), [""; 0]);
 }
 
+/// Whoever was out of reach then hears of it later.
+#[test]
+fn the_address_is_announced_now_and_then() {
+    let mut world = active(0);
+    world.take();
+    world.pass_leased(Role::Active, 7, 25_000);
+    let again = world.take().iter().filter(|duty| **duty == Duty::Announce).count();
+    assert!((2..=3).contains(&again), "{again}");
+}
+
+/// The thread stood still, or the kernel held it up: meanwhile the daemon has gone on, and says so in a moment.
+#[test]
+fn a_pause_of_the_agent_alone_kills_no_pbx() {
+    let mut world = active(1);
+    world.take();
+    world.now += 8000;
+    world.step(Event::Tick);
+    world.now += 20;
+    world.hear(Role::Active, 7, 900);
+    world.pass_leased(Role::Active, 7, 1000);
+    assert_eq!(world.verbs(), []);
+    assert!(world.core.vip_held());
+    // Nothing waits to be read: the role is over.
+    world.now += 8000;
+    world.step(Event::Tick);
+    world.pass(400);
+    assert_eq!(world.verbs(), [(0, Verb::Kill)]);
+}
+
 #[test]
 fn the_second_unit_waits_until_the_first_is_healthy() {
     let mut world = World::new(2);

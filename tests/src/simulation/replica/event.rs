@@ -40,7 +40,7 @@ pub enum Event {
     LookForCheckpoint,
     CheckpointDone,
     Entries(Wanted),
-    Keys(u64, Request, Vec<Key>),
+    Keys(u64, Request, Vec<Key>, u64),
     Mounted {
         term: u64,
     },

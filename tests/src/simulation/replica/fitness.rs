@@ -6,6 +6,7 @@ use holdfast_replicator::roles::Role;
 /// By then the others' states say whether their disks are in the same trouble.
 const LEAVE_AFTER_MS: u64 = 1_000;
 const LEAVE_AGAIN_MS: u64 = 30_000;
+const AGENT_AWAY_MAX_MS: u64 = 10_000;
 
 impl Replica {
     fn could_serve(&self) -> bool {
@@ -52,6 +53,8 @@ impl Replica {
         if !matches!(self.role, Role::Active { .. }) {
             self.unwell_since_ms = None;
         }
+        let away_since = (!self.agent.connected).then(|| self.agent_away_since_ms.unwrap_or(turn.now_ms));
+        self.agent_away_since_ms = away_since;
         match self.role {
             Role::Active { .. } => self.leave_if_unwell(turn.now_ms),
             Role::None | Role::Promoting { .. } => self.leave_if_ineligible(turn),
@@ -60,7 +63,10 @@ impl Replica {
     }
 
     fn leave_if_unwell(&mut self, now: u64) {
-        if self.halted.is_none() && !self.unreadable && self.threads.full_since_ms.is_none() {
+        let is_away = self
+            .agent_away_since_ms
+            .is_some_and(|since| now >= since + AGENT_AWAY_MAX_MS);
+        if self.halted.is_none() && !self.unreadable && self.threads.full_since_ms.is_none() && !is_away {
             self.unwell_since_ms = None;
             return;
         }

@@ -66,8 +66,9 @@ impl Replica {
         let Some(handover) = &mut self.handover else { return };
         match handover.step {
             Step::Releasing => {
-                handover.vip_released = self.agent.connected && self.agent.released_term >= handover.term;
-                if handover.vip_released || !self.agent.connected {
+                let released = self.agent.connected && self.agent.released_term >= handover.term;
+                handover.vip_released = released && now >= self.vip_not_before_ms;
+                if released || !self.agent.connected {
                     handover.step = Step::Flushing;
                     handover.since_ms = now;
                     self.gate.set_serving(false);

@@ -100,6 +100,8 @@ pub struct Replica {
     has_room: bool,
     unwell_since_ms: Option<u64>,
     leave_again_ms: u64,
+    agent_away_since_ms: Option<u64>,
+    roles_ended: u64,
     pub vip_not_before_ms: u64,
     sync_now: bool,
     sync_asked: u64,
@@ -180,6 +182,8 @@ impl Replica {
             has_room: true,
             unwell_since_ms: None,
             leave_again_ms: 0,
+            agent_away_since_ms: None,
+            roles_ended: 0,
             vip_not_before_ms: 0,
             sync_now: false,
             sync_asked: 0,
@@ -237,13 +241,16 @@ impl Replica {
                 self.unreadable |= matches!(read, Err(Unread::Failed(_)));
                 self.core.fetched(wanted, read);
             }
-            Event::Keys(op, request, keys) => match keys.iter().try_for_each(|key| self.store.value(key).map(drop)) {
-                Ok(()) => self.submit(op, request, turn),
-                Err(error) => {
-                    self.read_failed(&error);
-                    (request.done)(Err(Failure::Unreadable));
+            Event::Keys(_, request, _, of) if of != self.roles_ended => (request.done)(Err(Failure::Lost)),
+            Event::Keys(op, request, keys, _) => {
+                match keys.iter().try_for_each(|key| self.store.value(key).map(drop)) {
+                    Ok(()) => self.submit(op, request, turn),
+                    Err(error) => {
+                        self.read_failed(&error);
+                        (request.done)(Err(Failure::Unreadable));
+                    }
                 }
-            },
+            }
             Event::Mounted { term } => {
                 if self.role == (Role::Promoting { term }) {
                     self.role = Role::Active { term };
@@ -332,7 +339,8 @@ impl Replica {
                 match self.sequencer.submit(request, &mut proposer, term, clocks) {
                     Submitted::Fetch(request, keys) => {
                         let takes = turn.random.between(20, 3000);
-                        turn.later.push((takes, Event::Keys(op, request, keys)));
+                        turn.later
+                            .push((takes, Event::Keys(op, request, keys, self.roles_ended)));
                     }
                     Submitted::Done if turn.proposed.len() == before && self.sequencer.waiting() > waits => {
                         self.queued.push_back(op);
@@ -354,7 +362,7 @@ impl Replica {
         self.sequencer.drain(&mut proposer, term, clocks, &mut fetch);
         for (request, keys) in fetch {
             let Some(op) = self.queued.pop_front() else { continue };
-            turn.later.push((100, Event::Keys(op, request, keys)));
+            turn.later.push((100, Event::Keys(op, request, keys, self.roles_ended)));
         }
         for proposed in &mut turn.proposed[before..] {
             proposed.op = self.queued.pop_front();

@@ -48,13 +48,7 @@ impl Replica {
     }
 
     fn promote(&mut self, term: u64, turn: &mut Turn<'_>) {
-        let released = (1..=3).any(|id| {
-            let handover = self.core.peer(id).and_then(|peer| peer.handover.clone());
-            handover.is_some_and(|handover| handover.term + 1 == term && handover.vip_released)
-        });
-        // Whoever held the lease before lost it before this node could be elected.
-        let wait_ms = if released { 0 } else { timers::VIP_WAIT_MS };
-        self.vip_not_before_ms = turn.now_ms + wait_ms;
+        self.vip_not_before_ms = turn.now_ms + self.core.address_wait_ms(timers::VIP_WAIT_MS);
         self.sequencer.end();
         self.queued.clear();
         self.sync_asked = 0;
@@ -81,6 +75,7 @@ impl Replica {
         self.sequencer.end();
         self.queued.clear();
         self.core.role_ended();
+        self.roles_ended += 1;
         for (_, request) in std::mem::take(&mut self.held) {
             (request.done)(Err(Failure::Lost));
         }
