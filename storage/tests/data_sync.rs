@@ -1,6 +1,7 @@
 //! A checkpoint goes by what `DataFiles::sync` says is stable.
 
 use holdfast_storage::data::DataFiles;
+use holdfast_storage::disk::Disk;
 use holdfast_storage::disk::aligned::AlignedBuf;
 use holdfast_storage::disk::sim::SimDisk;
 use holdfast_storage::types::Ino;
@@ -11,6 +12,7 @@ fn what_is_left_of_many_changed_files_is_synced() {
     for (changed, removed) in [(3, 0), (64, 10), (70, 0), (70, 10), (200, 190), (200, 199)] {
         let disk = SimDisk::new();
         DataFiles::format(&disk).unwrap();
+        disk.sync_dir("").unwrap();
         let data = DataFiles::new(disk.clone());
         let mut scratch = AlignedBuf::default();
         for ino in 0..changed {

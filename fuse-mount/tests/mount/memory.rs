@@ -218,7 +218,10 @@ impl State {
         match plan(&self.meta, time, op) {
             Planned::Do { effects, reply, class } => {
                 let wait = class.map_or(asked, |class| asked.max(class.profile().write));
-                self.waits.push(wait);
+                // Reaping comes when the kernel lets go, between whatever else.
+                if !matches!(op, Op::Reap { .. }) {
+                    self.waits.push(wait);
+                }
                 if let Op::Unlink { .. } = op {
                     self.removal = Some(wait);
                 }

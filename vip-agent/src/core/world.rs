@@ -294,7 +294,8 @@ impl World {
         if matches!(standing, Standing::Idle | Standing::Suspended | Standing::Lost) {
             assert_eq!(self.address_until, None, "address still here while {standing:?}");
         }
-        if matches!(standing, Standing::Idle | Standing::Lost) {
+        let is_blind = now < self.core.blind_until && self.core.is_lost_by_age();
+        if matches!(standing, Standing::Idle | Standing::Lost) && !is_blind {
             for unit in self.core.units() {
                 assert!(
                     matches!(unit.state, "stopped" | "stopping"),
