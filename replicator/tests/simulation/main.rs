@@ -65,4 +65,5 @@ simulate! {
     all_three_lose_power, 30, known: [];
     only_two_come_back, 20, known: [];
     a_role_that_begins_again_in_its_term, 20, known: [];
+    an_address_whose_lease_ended_early, 20, known: [];
 }

@@ -28,6 +28,31 @@ fn everything_back(cluster: &mut Cluster) {
     cluster.run_until(4 * SECOND, Cluster::is_thawed);
 }
 
+/// Who gives the leadership away ends its lease early, and its agent may not have heard of it. After a crash the lease has run out.
+pub(crate) fn an_address_whose_lease_ended_early(seed: u64) {
+    const AFTER_LEASE_MS: u64 = 750;
+    let mut cluster = Cluster::new(seed, calm);
+    let wait_ms = |cluster: &Cluster, id: u64| {
+        let core = &cluster.nodes[id as usize - 1].running.as_ref()?.core;
+        Some((core.term(), core.address_wait_ms(AFTER_LEASE_MS)))
+    };
+    assert!(cluster.run_until(10 * SECOND, |cluster| cluster.serving().is_some()));
+    let first = cluster.serving().expect("seen just now");
+    let (term, waits) = wait_ms(&cluster, first).expect("it runs");
+    assert_eq!(waits, AFTER_LEASE_MS);
+    cluster.run_for(3 * SECOND);
+    cluster.transfer();
+    let other = |cluster: &Cluster, former: u64| cluster.serving().filter(|id| *id != former);
+    assert!(cluster.run_until(10 * SECOND, |cluster| other(cluster, first).is_some()));
+    let second = cluster.serving().expect("seen just now");
+    let waits = wait_ms(&cluster, second).expect("it runs");
+    assert_eq!(waits, (term + 1, cluster.timers.lease_ms() + AFTER_LEASE_MS));
+    cluster.crash(second);
+    assert!(cluster.run_until(20 * SECOND, |cluster| other(cluster, second).is_some()));
+    let third = cluster.serving().expect("seen just now");
+    assert_eq!(wait_ms(&cluster, third).expect("it runs").1, AFTER_LEASE_MS);
+}
+
 /// A role may end while its node goes on leading: the next role waits for what the former one has sequenced.
 pub(crate) fn a_role_that_begins_again_in_its_term(seed: u64) {
     let mut cluster = Cluster::new(seed, calm);
