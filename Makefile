@@ -1,4 +1,4 @@
-.PHONY: help setup build demo soak crash power torture many bench test check checks sim mutations fuzz properties catch-up
+.PHONY: help setup build demo soak crash power torture many bench test check checks sim mutations fuzz properties catch-up digest
 
 help:
 	@echo "make demo    three nodes on this machine, a crash, a cut and a switch under load, then the reckoning (root)"
@@ -13,6 +13,7 @@ help:
 	@echo "make torture  random operations on bytes and names against a model, under the same faults (MINUTES=n, SEED=n; root)"
 	@echo "make many    ten million files: memory, a failover, a check; OPEN=n opens so many at once, WALK=1 compares du and ls -lR with the local disk (FILES=n; root)"
 	@echo "make catch-up  how fast a node comes back, how much crosses the network for it, and what recordings notice beside a copy (MIB=n, ROUNDS=n; root)"
+	@echo "make digest  what the digest that is compared all the time costs: this build beside one without it, by turns (ROUNDS=n; root)"
 	@echo "make bench   the speed of Holdfast, GlusterFS and the local disk under the same loads, by turns (ONLY=load,load; ROUNDS=n; root)"
 	@echo "make test    everything that must hold before a commit: build, lints, all tests (root)"
 	@echo "make build   the release binaries alone"
@@ -69,6 +70,9 @@ many: setup
 
 catch-up: setup
 	@scripts/catch-up.sh --mib $(or $(MIB),1024) --rounds $(or $(ROUNDS),3)
+
+digest: setup
+	@scripts/digest.sh --rounds $(or $(ROUNDS),10)
 
 bench: setup
 	@scripts/bench.sh $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))

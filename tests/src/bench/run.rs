@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 impl Load {
-    fn run(self, dir: &Path, length: Duration) -> Result<Vec<Figure>> {
+    pub(super) fn run(self, dir: &Path, length: Duration) -> Result<Vec<Figure>> {
         match self {
             Self::Append => files::append_and_sync(dir, length),
             Self::Overwrite => files::overwrite_and_sync(dir, length),
@@ -107,14 +107,20 @@ pub fn run(dir: &Path, settings: &Settings) -> Result<Report> {
     Ok(report)
 }
 
+/// A folder for the load in this place, with the class of the PBX's if it is ours.
+pub(super) fn prepared(load: Load, root: &Path, is_ours: bool) -> Result<PathBuf> {
+    let dir = root.join(format!("bench-{load:?}").to_lowercase());
+    fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    if let Some(class) = load.class().filter(|_| is_ours) {
+        setxattr(&dir, "holdfast.class", class.as_bytes(), XattrFlags::empty())
+            .with_context(|| format!("giving {} the class {class}", dir.display()))?;
+    }
+    Ok(dir)
+}
+
 fn measure(load: Load, places: &[(&'static str, PathBuf)], settings: &Settings, report: &mut Report) -> Result<()> {
     for (place, root) in places {
-        let dir = root.join(format!("bench-{load:?}").to_lowercase());
-        fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        if let Some(class) = load.class().filter(|_| *place == HOLDFAST) {
-            setxattr(&dir, "holdfast.class", class.as_bytes(), XattrFlags::empty())
-                .with_context(|| format!("giving {} the class {class}", dir.display()))?;
-        }
+        let dir = prepared(load, root, *place == HOLDFAST)?;
         let figures = load
             .run(&dir, settings.length)
             .with_context(|| format!("{load:?} on {place}"))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use holdfast_tests::bench::builds::Builds;
 use holdfast_tests::bench::catch_up::CatchUp;
 use holdfast_tests::bench::floor;
 use holdfast_tests::bench::many::{HoldOpen, Many};
@@ -46,6 +47,8 @@ enum Part {
     Many(Many),
     /// How fast a node comes back, how much crosses the network for it, and what recordings notice meanwhile.
     CatchUp(CatchUp),
+    /// This build beside another one, by turns: what something costs.
+    Builds(Builds),
     #[command(hide = true)]
     HoldOpen(HoldOpen),
     #[command(subcommand, hide = true)]
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Some(Part::Floor(part)) => part.run(),
         Some(Part::Many(many)) => measure(cli.json.as_deref(), |dir| many.run(dir)),
         Some(Part::CatchUp(part)) => measure(cli.json.as_deref(), |dir| part.run(dir)),
+        Some(Part::Builds(part)) => in_own_folder(|dir| part.run(dir)),
         Some(Part::HoldOpen(part)) => part.run(),
         None => compare(&cli),
     };
@@ -92,8 +96,19 @@ fn compare(cli: &Cli) -> Result<()> {
     measure(cli.json.as_deref(), |dir| run(dir, &settings))
 }
 
-/// In a folder of its own, which is gone afterwards.
 fn measure(json: Option<&Path>, run: impl FnOnce(&Path) -> Result<Report>) -> Result<()> {
+    in_own_folder(|dir| {
+        let report = run(dir)?;
+        if let Some(file) = json {
+            std::fs::write(file, format!("{:#}\n", report.json()))
+                .with_context(|| format!("writing {}", file.display()))?;
+        }
+        Ok(report.table())
+    })
+}
+
+/// Which is gone afterwards; shows the table that comes out.
+fn in_own_folder(run: impl FnOnce(&Path) -> Result<String>) -> Result<()> {
     let dir = temporary_folder()?;
     let made = dir.clone();
     clean_up_at_signals(move || {
@@ -101,30 +116,26 @@ fn measure(json: Option<&Path>, run: impl FnOnce(&Path) -> Result<Report>) -> Re
         eprintln!("interrupted; taking all down");
         clean_up(&made);
     })?;
-    let report = run(&dir);
+    let table = run(&dir);
     if INTERRUPTED.load(Ordering::Relaxed) {
-        return report.map(drop);
+        return table.map(drop);
     }
     clean_up(&dir);
-    let report = report?;
-    println!("\n{}", report.table());
+    println!("\n{}", table?);
     println!(
         "One run on one machine, where three nodes, their peers and the load share processors and disk: compare within \
          it, not with others."
     );
-    if let Some(file) = json {
-        std::fs::write(file, format!("{:#}\n", report.json()))
-            .with_context(|| format!("writing {}", file.display()))?;
-    }
     Ok(())
 }
 
 fn clean_up(dir: &Path) {
-    let lab = dir.join("lab");
-    if lab.join("lab.json").exists()
-        && let Err(error) = take_down(&lab, false)
-    {
-        eprintln!("holdfast-bench: taking down {}: {error:#}", lab.display());
+    for lab in ["lab", "other"].map(|name| dir.join(name)) {
+        if lab.join("lab.json").exists()
+            && let Err(error) = take_down(&lab, false)
+        {
+            eprintln!("holdfast-bench: taking down {}: {error:#}", lab.display());
+        }
     }
     let removed = mounts::remove_below(dir, Duration::from_secs(10)).and_then(|()| Ok(std::fs::remove_dir_all(dir)?));
     if let Err(error) = removed {
