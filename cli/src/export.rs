@@ -2,7 +2,8 @@
 //!
 //! The store is left as it is but for one thing: entries of its log that are committed for sure and not applied
 //! yet are applied, as its daemon would do at the next start. Nothing is appended, trimmed or checkpointed, and the
-//! mark of a clean stop stays.
+//! mark of a clean stop stays. Of a store that can't be opened so (its log is damaged, it is half a copy) comes out what was
+//! applied.
 
 mod tree;
 
@@ -11,11 +12,14 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use holdfast_storage::RealStore;
 use holdfast_storage::apply::{Applier, Committed};
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::effects::{Effect, Entry};
+use holdfast_storage::error::chain;
 use holdfast_storage::identity::Identity;
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::open::{self, Opened};
@@ -32,23 +36,18 @@ pub fn run(config: &holdfast_config::Config, out: &Path) -> anyhow::Result<()> {
     let store = &config.store.path;
     let _held_until_the_end = lock(store)?;
     let node = &config.cluster.nodes[config.this].name;
-    let opened = open_store(store, &config.cluster.id, node)?;
-    make_empty(out)?;
-    let mut problems = 0;
-    let at = redo(&opened).unwrap_or_else(|error| {
-        problems += 1;
-        let at = opened.store.applied();
-        complain(&format!(
-            "what the log has behind entry {at} can't be carried out, so it is left out: {error:#}"
-        ));
-        at
-    });
-    let left_out = left_out(&opened, at).unwrap_or_else(|error| {
-        problems += 1;
-        complain(&format!("which files that would change isn't known: {error:#}"));
-        HashSet::new()
-    });
-    let last = opened.recovered.last;
+    let found = open_store(store, &config.cluster.id, node)?;
+    let target = make_empty(out)?;
+    let Content {
+        store: content,
+        at,
+        last,
+        unsettled,
+        mut problems,
+    } = match found {
+        Found::Whole(opened) => settle(&opened),
+        Found::AsItLies(content, at) => Content::as_it_lies(content, at),
+    };
     complain(&format!(
         "exporting {} as of log entry {at} to {}",
         store.display(),
@@ -60,7 +59,8 @@ pub fn run(config: &holdfast_config::Config, out: &Path) -> anyhow::Result<()> {
             at.next()
         ));
     }
-    let done = Tree::new(&opened.store, out, left_out).export()?;
+    let done = Tree::new(&content, out, unsettled).export()?;
+    rustix::fs::syncfs(&target).with_context(|| format!("making what was written to {} stable", out.display()))?;
     print(&format!(
         "{} holds {} directories, {} other inodes and {} bytes of data, as of log entry {at}\n",
         out.display(),
@@ -93,14 +93,85 @@ pub(crate) fn lock(store: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-pub(crate) fn open_store(store: &Path, cluster: &str, node: &str) -> anyhow::Result<Opened<RealDisk, Rocks>> {
+enum Found {
+    Whole(Box<Opened<RealDisk, Rocks>>),
+    /// What the metadata store holds, which is at this entry.
+    AsItLies(Arc<RealStore>, LogIndex),
+}
+
+/// What there is to write.
+struct Content {
+    store: Arc<RealStore>,
+    at: LogIndex,
+    /// Where the log ends.
+    last: LogIndex,
+    unsettled: HashSet<Ino>,
+    problems: u64,
+}
+
+impl Content {
+    fn as_it_lies(store: Arc<RealStore>, at: LogIndex) -> Self {
+        Self {
+            store,
+            at,
+            last: at,
+            unsettled: HashSet::new(),
+            problems: 1,
+        }
+    }
+}
+
+/// A store that its daemon would refuse may be all that is left, so what is in the way is told, and gone past.
+fn open_store(store: &Path, cluster: &str, node: &str) -> anyhow::Result<Found> {
     let disk = RealDisk::open(store).with_context(|| format!("opening the store's folder {}", store.display()))?;
     let Some(identity) = Identity::read(&disk)? else {
         bail!("there is no store in {}: nothing to export", store.display());
     };
     identity.must_be(cluster, node)?;
-    let meta = Rocks::open(&store.join("meta"))?;
-    Ok(open::open_to_read(disk, meta, identity)?)
+    let meta = || Rocks::open(&store.join("meta"));
+    let why = match open::open_to_read(disk.clone(), meta()?, identity) {
+        Ok(opened) => return Ok(Found::Whole(Box::new(opened))),
+        Err(why) => why,
+    };
+    complain(&format!(
+        "this store can't be opened as a whole: {}\nSo it is exported as it lies there: what its log holds and wasn't applied is missing, and files \
+         that were being changed when it stopped may be of different moments; what doesn't fit its checksum is told",
+        chain(&why)
+    ));
+    let (content, at) = open::as_it_lies(disk, meta()?)?;
+    Ok(Found::AsItLies(content, at))
+}
+
+fn settle(opened: &Opened<RealDisk, Rocks>) -> Content {
+    let mut problems = 0;
+    let at = redo(opened).unwrap_or_else(|error| {
+        problems += 1;
+        let at = opened.store.applied();
+        complain(&format!(
+            "what the log has behind entry {at} can't be carried out, so it is left out: {error:#}"
+        ));
+        at
+    });
+    let unsettled = left_out(opened, at).unwrap_or_else(|error| {
+        problems += 1;
+        complain(&format!("which files that would change isn't known: {error:#}"));
+        HashSet::new()
+    });
+    let whole = opened.identity.joined;
+    if at < whole {
+        problems += 1;
+        complain(&format!(
+            "this store is a copy that fits together only with log entry {whole}, and its log is known to be committed up to {at}: files and \
+             names in it are of different moments; another node's store is better"
+        ));
+    }
+    Content {
+        store: opened.store.clone(),
+        at,
+        last: opened.recovered.last,
+        unsettled,
+        problems,
+    }
 }
 
 /// Applies what this node knows to be committed; it may have been applied before the stop, in part.
@@ -153,8 +224,9 @@ pub(crate) fn left_out(opened: &Opened<RealDisk, Rocks>, at: LogIndex) -> anyhow
     Ok(files)
 }
 
-/// Closed to others until its root's own mode is set, at the end.
-fn make_empty(out: &Path) -> anyhow::Result<()> {
+/// Closed to others until its root's own mode is set, at the end. Open from the beginning: whatever fails of writing back is told
+/// to who syncs through it.
+fn make_empty(out: &Path) -> anyhow::Result<File> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -167,5 +239,5 @@ fn make_empty(out: &Path) -> anyhow::Result<()> {
             out.display()
         );
     }
-    Ok(())
+    File::open(out).with_context(|| format!("opening {}", out.display()))
 }

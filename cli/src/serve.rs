@@ -1,6 +1,7 @@
 //! The daemon: composes store, replicator, mount, control and the agent's view. Decides nothing itself.
 
 mod agent;
+mod alike;
 mod check;
 mod classes;
 mod control;
@@ -39,6 +40,7 @@ use places::PlacesService;
 use repair::{Healer, RepairService};
 use shared::Shared;
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -267,6 +269,7 @@ fn options(config: &Config, protocol: u32) -> Options {
     Options {
         protocol,
         store: config.store.path.clone(),
+        beside: config.file.parent().map_or_else(|| ".".into(), Path::to_path_buf),
         log_bytes: config.store.log_bytes,
         cluster_id: config.cluster.id.clone(),
         node: config.cluster.nodes[config.this].name.clone(),

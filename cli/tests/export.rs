@@ -74,7 +74,7 @@ impl Node {
             joined: LogIndex::ZERO,
         };
         open::format(&disk, &identity, 1 << 20).unwrap();
-        let opened = open::open(disk, Rocks::open(&store.join("meta")).unwrap(), identity).unwrap();
+        let opened = open::open(disk, Rocks::create(&store.join("meta")).unwrap(), identity).unwrap();
         let applier = Applier::new(opened.store.clone(), LogIndex::ZERO).unwrap();
         let mut node = Self {
             folder,
@@ -378,6 +378,47 @@ fn a_damaged_block_is_told_and_the_rest_comes_out() {
         (3 * BLOCK as usize, b'X', b'a')
     );
     assert!(folder.path().join("out/sound").exists());
+}
+
+/// Nobody else may have these files any more.
+#[test]
+fn what_can_t_be_opened_comes_out_as_it_lies_there() {
+    assert_root();
+    let damages: [&[&str]; 5] = [
+        &["log/0000000000000001.seg"],
+        &["log/format"],
+        &["copying"],
+        &["recovering.rest"],
+        &["checkpoint.a", "checkpoint.b"],
+    ];
+    for damage in damages {
+        let mut node = Node::new();
+        let file = node.create(Ino::ROOT, "file", libc::S_IFREG | 0o644, 0, "");
+        node.write(file, 0, vec![b'a'; 5000]);
+        let applied = node.entries.len() as u64;
+        node.stop();
+        node.create(Ino::ROOT, "later", libc::S_IFREG | 0o644, 0, "");
+        node.append(applied + 1);
+        for path in damage {
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(node.store.join(path));
+            file.unwrap()
+                .write_all_at(b"nothing that was ever written here", 0)
+                .unwrap();
+        }
+        let (folder, (code, said, complaint)) = node.export();
+        assert_eq!(code, 1, "{damage:?}: {said}");
+        assert!(
+            complaint.contains("exported as it lies there"),
+            "{damage:?}: {complaint}"
+        );
+        assert!(said.contains(&format!("as of log entry {applied}")), "{said}");
+        assert_eq!(fs::read(folder.path().join("out/file")).unwrap(), vec![b'a'; 5000]);
+        assert!(!folder.path().join("out/later").exists());
+    }
 }
 
 #[test]

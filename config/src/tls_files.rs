@@ -20,7 +20,8 @@ use crate::document::Document;
 use crate::error::ConfigError;
 use crate::{Config, Tls};
 
-const AGAIN: &str = "`holdfast init` makes a CA, certificates and keys that fit together";
+const AGAIN: &str = "in a cluster that is there, `holdfast node certify` gives this node a certificate and a key that fit together; \
+    for a new one `holdfast init` makes all of them";
 
 pub(crate) fn check(document: &Document, config: &Config, now: SystemTime) -> Result<(), ConfigError> {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -83,7 +83,9 @@ pub(crate) fn arithmetic(vip: &Vip, timers: &Timers) -> Result<(), Broken> {
 }
 
 pub(crate) fn check(document: &Document, raw: raw::Vip, nodes: &[Node], timers: &Timers) -> Result<Vip, ConfigError> {
-    let (address, prefix) = address(document, raw.address, nodes)?;
+    // An interface that is named may have an address in a network that the replicas don't use.
+    let neighbours = nodes.iter().filter(|node| !node.removed && raw.interface.is_none());
+    let (address, prefix) = address(document, raw.address, nodes, neighbours)?;
     let default = Vip::new(address, prefix);
     if let Some(name) = &raw.interface {
         let usable = (1..=15).contains(&name.len()) && !name.contains(|c: char| c == '/' || c.is_whitespace());
@@ -121,7 +123,12 @@ pub(crate) fn check(document: &Document, raw: raw::Vip, nodes: &[Node], timers: 
     Ok(vip)
 }
 
-fn address(document: &Document, raw: Option<String>, nodes: &[Node]) -> Result<(IpAddr, u8), ConfigError> {
+fn address<'a>(
+    document: &Document,
+    raw: Option<String>,
+    nodes: &[Node],
+    neighbours: impl Iterator<Item = &'a Node>,
+) -> Result<(IpAddr, u8), ConfigError> {
     let key = "vip.address";
     let right = "an address with its network's prefix, such as \"10.0.0.130/24\"";
     let text = need(document, key, raw, right)?;
@@ -132,12 +139,14 @@ fn address(document: &Document, raw: Option<String>, nodes: &[Node]) -> Result<(
             let problem = format!("{address} is the static address of {}", node.name);
             return Err(document.wrong(key, problem, "an address of its own in the nodes' network"));
         }
+    }
+    for node in neighbours {
         if !network::same_network(address, prefix, node.address) {
             let problem = format!("{text} is outside the network of {} ({})", node.name, node.address);
             return Err(document.wrong(
                 key,
                 problem,
-                "an address and prefix whose network holds all three nodes",
+                "an address and prefix whose network holds all three nodes, or vip.interface beside it",
             ));
         }
     }

@@ -112,6 +112,7 @@ fn status() -> control::NodeStatus {
         }),
         // See `members`, which came later.
         members: None,
+        settings: std::collections::HashMap::new(),
     }
 }
 

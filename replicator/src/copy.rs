@@ -227,7 +227,7 @@ impl Receiver {
             why: "it isn't formatted".into(),
         })?;
         identity.must_be(&options.cluster_id, &options.node)?;
-        let meta = Rocks::open(&options.store.join("meta"))?;
+        let meta = Rocks::create(&options.store.join("meta"))?;
         Ok(Self {
             target: Target::begin(disk, meta, &identity, sound)?,
             identity,

@@ -33,6 +33,8 @@ const UNCOMMITTED_MAX: u64 = 64 << 20;
 const UNAPPLIED_MAX: u64 = 64 << 20;
 /// Bytes that a follower holds for a disk that doesn't take them.
 const UNSAVED_MAX: u64 = 48 << 20;
+/// What an entry takes in the log besides its data, at most.
+const ENTRY_BYTES: u64 = 64;
 
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
@@ -44,6 +46,8 @@ pub struct CoreConfig {
     pub forgetful_wait_ms: u64,
     /// Of this start: for election timeouts, and to tell starts apart.
     pub seed: u64,
+    /// Length of the log: what isn't committed takes a quarter of it at most, so that another leader's entries find room.
+    pub log_bytes: u64,
 }
 
 /// What recovery found.
@@ -138,6 +142,10 @@ pub struct Core<O: OldEntries> {
     /// Facts that peers want to know and the core doesn't.
     pub eligible: bool,
     pub store_free: u64,
+    /// Bytes that entries may take in the log beside what has to stay free for votes.
+    pub log_room: u64,
+    /// Entries were refused for want of it.
+    is_log_full: bool,
     /// This node's active role waits for the lease to come back.
     pub suspended: bool,
     /// A peer's store has a file system in it.
@@ -165,6 +173,7 @@ impl<O: OldEntries> Core<O> {
         };
         let log = MemoryLog::new(old, hard_state, start.last, voters);
         let election = config.election_ticks as usize;
+        let uncommitted_max = UNCOMMITTED_MAX.min(config.log_bytes / 4);
         let raft_config = raft::Config {
             id: config.id,
             election_tick: election,
@@ -172,13 +181,13 @@ impl<O: OldEntries> Core<O> {
             min_election_tick: election,
             max_election_tick: election + spread(election) + 1,
             applied: start.checkpoint.0,
-            max_size_per_msg: 1 << 20,
+            max_size_per_msg: uncommitted_max.min(1 << 20),
             max_inflight_msgs: 1024,
             check_quorum: true,
             pre_vote: true,
             // The followers hear of a commit with the next entries, or with a heartbeat: they answer nobody before.
             skip_bcast_commit: true,
-            max_uncommitted_size: UNCOMMITTED_MAX,
+            max_uncommitted_size: uncommitted_max,
             max_committed_size_per_ready: 8 << 20,
             ..raft::Config::default()
         };
@@ -216,6 +225,8 @@ impl<O: OldEntries> Core<O> {
             asked_to_lead: 0,
             eligible: true,
             store_free: 0,
+            log_room: u64::MAX,
+            is_log_full: false,
             suspended: false,
             data_elsewhere: false,
             history: 0,
@@ -461,6 +472,10 @@ impl<O: OldEntries> Core<O> {
             MessageType::MsgAppend if !message.entries.is_empty() && self.unsaved_bytes() > UNSAVED_MAX => {
                 return;
             }
+            // Nothing may wait for room: votes and answers would wait behind it.
+            MessageType::MsgAppend if !message.entries.is_empty() && !self.fits_log(&message.entries) => {
+                return;
+            }
             _ => {}
         }
         // An unknown peer or a stale message is raft-rs's to ignore.
@@ -498,6 +513,19 @@ impl<O: OldEntries> Core<O> {
 
     fn unsaved_bytes(&self) -> u64 {
         self.node.store().bytes_after(self.durable())
+    }
+
+    /// Whether the log takes these behind what is on its way to it. Twice their length is asked for: a segment may end half used.
+    fn fits_log(&mut self, entries: &[Entry]) -> bool {
+        let bytes: u64 = entries.iter().map(|entry| entry.data.len() as u64 + ENTRY_BYTES).sum();
+        let fits = (self.unsaved_bytes() + bytes).saturating_mul(2) <= self.log_room;
+        self.is_log_full |= !fits;
+        fits
+    }
+
+    /// Entries were refused since this was asked last: a checkpoint makes room.
+    pub fn take_log_full(&mut self) -> bool {
+        std::mem::take(&mut self.is_log_full)
     }
 
     /// A peer was started anew. raft-rs goes on from what it knew of it, but the end of its log may have been torn since,

@@ -147,7 +147,7 @@ impl DiskHealth {
     }
 
     /// Waits until `has_room`; false if the process ends before.
-    pub(crate) fn wait_for_room(&self, has_room: impl Fn() -> bool) -> bool {
+    pub(crate) fn wait_for_room(&self, mut has_room: impl FnMut() -> bool) -> bool {
         while !has_room() {
             let _since = self
                 .full_since

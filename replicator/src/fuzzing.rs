@@ -112,6 +112,7 @@ pub fn consensus(data: &[u8]) {
         lease_ms: 190,
         forgetful_wait_ms: 1000,
         seed: 7,
+        log_bytes: 1 << 30,
     };
     let mut input = Input(data);
     let start = CoreStart {

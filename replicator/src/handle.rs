@@ -51,6 +51,7 @@ pub(crate) enum Command {
     MountEnded {
         term: u64,
     },
+    OddOneOut(Option<u64>),
     Fenced {
         term: u64,
     },
@@ -192,6 +193,11 @@ impl Handle {
     /// The file system of the role of this term is up.
     pub fn mounted(&self, term: u64) {
         self.send(Command::Mounted { term });
+    }
+
+    /// The peer that doesn't hold what the two others do, as far as the active node knows.
+    pub fn odd_one_out(&self, id: Option<u64>) {
+        self.send(Command::OddOneOut(id));
     }
 
     /// Somebody has unmounted or aborted the file system of the role of this term.

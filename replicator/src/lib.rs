@@ -35,6 +35,7 @@ mod threads;
 pub mod unapplied;
 pub mod urgency;
 pub mod view;
+mod volume;
 mod waiting;
 pub mod wire;
 

@@ -26,11 +26,14 @@ use crate::threads::log::{LogThread, LogWork};
 use crate::threads::spawn;
 use crate::unapplied::Unapplied;
 use crate::view::{View, Watch};
+use crate::volume;
 use holdfast_storage::apply::Applier;
 use holdfast_storage::checkpoint;
 use holdfast_storage::copy::history;
+use holdfast_storage::disk::Disk as _;
 use holdfast_storage::disk::real::RealDisk;
 use holdfast_storage::error::StoreError;
+use holdfast_storage::fit::refuse_unfit;
 use holdfast_storage::identity::Identity;
 use holdfast_storage::meta::rocks::Rocks;
 use holdfast_storage::open::{self, Opened};
@@ -53,6 +56,8 @@ pub struct Options {
     /// `net::PROTOCOL`, but for tests of other versions.
     pub protocol: u32,
     pub store: PathBuf,
+    /// Folder of the configuration, which lies on a volume that is always there.
+    pub beside: PathBuf,
     pub log_bytes: u64,
     pub cluster_id: String,
     pub node: String,
@@ -119,6 +124,11 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
         Some(identity) => identity,
         None => {
             refuse_foreign_files(&options.store)?;
+            volume::refuse_unmounted(&options.store, &options.beside)?;
+            refuse_unfit(&disk, &options.store)?;
+            refuse_without_room(&disk, options)?;
+            // Before the identity: a store that has one has metadata, and where they are gone none are made.
+            drop(Rocks::create(&options.store.join("meta"))?);
             let identity = Identity {
                 cluster: options.cluster_id.clone(),
                 node: options.node.clone(),
@@ -135,8 +145,35 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
         }
     };
     identity.must_be(&options.cluster_id, &options.node)?;
+    volume::remember(&options.store, &options.beside);
     let meta = Rocks::open(&options.store.join("meta"))?;
+    // One of a release that left it open to all.
+    Rocks::close_to_others(&options.store.join("meta"))?;
     Ok(open::open(disk, meta, identity)?)
+}
+
+/// The log is written with zeros to its end; without room for it, and as much again, nothing could be done afterwards either.
+fn refuse_without_room(disk: &RealDisk, options: &Options) -> Result<(), ReplicaError> {
+    // What an interrupted formatting left is used again.
+    let has_begun = options.store.join("log").exists();
+    let Some(space) = disk.space().ok().filter(|_| !has_begun) else {
+        return Ok(());
+    };
+    let needed = 2 * options.log_bytes;
+    if space.free >= needed {
+        return Ok(());
+    }
+    let why = format!(
+        "{} MiB are free there, and a store with a log of {} MiB takes {} MiB at least: make room, or choose a smaller `store.log_mib`",
+        space.free >> 20,
+        options.log_bytes >> 20,
+        needed >> 20
+    );
+    Err(StoreError::Identity {
+        path: options.store.display().to_string(),
+        why,
+    }
+    .into())
 }
 
 /// A folder that is no store and isn't empty was probably named by mistake. What an interrupted formatting left is made anew.
@@ -177,13 +214,15 @@ impl Replica {
     pub fn start(options: &Options) -> Result<Self, ReplicaError> {
         let tls = Tls::load(&options.ca, &options.cert, &options.key)?;
         let lock = lock(&options.store)?;
-        let opened = open_store(options)?;
         let own = options
             .nodes
             .iter()
             .find(|(_, name, _)| *name == options.node)
             .expect("the configuration names this node");
         let (id, listen) = (own.0, own.2);
+        // Before the store, which takes the mark of a clean stop away: a start that fails for want of the address must not.
+        let listener = bind(listen)?;
+        let opened = open_store(options)?;
         tracing::info!(
             last = %opened.recovered.last, checkpoint = %opened.checkpoint, clean = opened.clean, "the store is open"
         );
@@ -219,7 +258,6 @@ impl Replica {
                 .collect(),
             reach: Reachable(reachable),
         });
-        let listener = bind(listen)?;
         Self::run(options, opened, local, reach, listener, lock)
     }
 
@@ -241,7 +279,7 @@ impl Replica {
             redo_until,
         } = opened;
         let reader = log.reader();
-        let log_total = log.geometry().total_bytes();
+        let (log_total, log_segment) = (log.geometry().total_bytes(), log.geometry().segment_bytes);
         let store_id = local.store_id.clone();
         let history = local.history.clone();
         let (commands, command_queue) = mpsc::unbounded_channel();
@@ -250,6 +288,7 @@ impl Replica {
         let (to_apply, apply_work) = channel();
         let (to_fetch, fetch_work) = crossbeam_channel::unbounded();
         let (ask_checkpoint, asked) = sync_channel(1);
+        let ask_in_loop = ask_checkpoint.clone();
         let apply_queued = Arc::new(AtomicU64::new(0));
         let apply_awaited = Arc::new(AtomicBool::new(false));
         let log_used = Arc::new(AtomicU64::new(log.used()));
@@ -264,6 +303,7 @@ impl Replica {
             lease_ms: options.lease.as_millis() as u64,
             forgetful_wait_ms: options.forgetful_wait.as_millis() as u64,
             seed: rand::rng().random(),
+            log_bytes: log_total,
         };
         let stored = open::stored(&store)?;
         let start = CoreStart {
@@ -302,7 +342,7 @@ impl Replica {
             to_loop: to_loop.clone(),
             health: health.clone(),
             kept: kept.clone(),
-            log_used,
+            log_used: log_used.clone(),
             log_total,
         };
         let fetch_thread = || FetchThread {
@@ -343,6 +383,7 @@ impl Replica {
             grace_ms: options.grace.as_millis() as u64,
             vip_wait_ms: options.vip_wait.as_millis() as u64,
             reserve: log_total,
+            log_most: log_total - log_segment,
             needs_agent: options.needs_agent,
             disk_stall_ms: options.disk_stall.as_millis() as u64,
             units_stop_ms: options.units_stop.as_millis() as u64,
@@ -403,6 +444,8 @@ impl Replica {
                     view,
                     alive: alive_in_loop,
                     health,
+                    log_used,
+                    ask_checkpoint: ask_in_loop,
                 };
                 Ok(Task {
                     recovering,

@@ -41,7 +41,7 @@ use holdfast_storage::types::{LogIndex, Term};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -73,6 +73,9 @@ pub(crate) struct Channels {
     /// Counts rounds of the loop, for the watchdog.
     pub(crate) alive: Arc<AtomicU64>,
     pub(crate) health: Arc<DiskHealth>,
+    /// Bytes of the log in use, as its thread says.
+    pub(crate) log_used: Arc<AtomicU64>,
+    pub(crate) ask_checkpoint: SyncSender<()>,
 }
 
 /// The loop has ended in order: all that it took in is with the threads.
@@ -90,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) vip_wait_ms: u64,
     /// Bytes that must stay free.
     pub(crate) reserve: u64,
+    /// Bytes of the log that entries may use; the rest is for votes.
+    pub(crate) log_most: u64,
     /// vip-agent is expected: until it reports, this node isn't eligible.
     pub(crate) needs_agent: bool,
     pub(crate) disk_stall_ms: u64,
@@ -135,6 +140,8 @@ pub(crate) struct State {
     /// Since when this node has been unwell; not before `leave_again_ms` it gives the role away again by itself.
     unwell_since_ms: Option<u64>,
     leave_again_ms: u64,
+    /// A peer whose replica is known to differ from the two others.
+    odd_one_out: Option<u64>,
     agent_away_since_ms: Option<u64>,
     /// For longer than it takes to start it anew.
     agent_is_away: bool,
@@ -288,7 +295,16 @@ impl Task {
         }
     }
 
-    /// The eligible peer that is most up to date.
+    fn look_at_log(&mut self) {
+        let used = self.channels.log_used.load(Ordering::Relaxed);
+        self.core.log_room = self.settings.log_most.saturating_sub(used);
+        if self.core.take_log_full() {
+            // One that is asked for already will do.
+            let _ = self.channels.ask_checkpoint.try_send(());
+        }
+    }
+
+    /// The eligible peer that is most up to date; one that is known to hold something else only if there is no other.
     fn best_standby(&self) -> Option<u64> {
         let now = boottime_ms();
         let fit = |id: &u64| {
@@ -297,9 +313,9 @@ impl Task {
                 .state
                 .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now)
                 .filter(|_| self.core.is_up_to_date(*id))?;
-            Some((state.last_index, *id))
+            Some((self.state.odd_one_out != Some(*id), state.last_index, *id))
         };
-        self.settings.names.keys().filter_map(fit).max().map(|(_, id)| id)
+        self.settings.names.keys().filter_map(fit).max().map(|(.., id)| id)
     }
 
     /// Notes a moment of the promotion under way, the first time that it comes.
@@ -321,6 +337,7 @@ impl Task {
             return;
         }
         let now = boottime_ms();
+        self.look_at_log();
         self.take_in_applied();
         self.output(now);
         self.step_role(now);

@@ -51,6 +51,7 @@ fn core(start: CoreStart, unreadable: Option<u64>) -> Core<Stored> {
         lease_ms: 190,
         forgetful_wait_ms: 1000,
         seed: 7,
+        log_bytes: 1 << 30,
     };
     Core::new(config, start, Stored { unreadable }, 1).expect("a log as it should be")
 }

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod disk;
 pub mod effects;
 pub mod error;
+pub mod fit;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

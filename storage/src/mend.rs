@@ -36,6 +36,8 @@ pub struct Block {
     pub is: Sum,
     /// Empty for a hole.
     pub data: Bytes,
+    /// Only one other has it so: enough for what isn't known here any more, and for nothing else.
+    pub by_one: bool,
 }
 
 /// A key of the metadata that others have otherwise.

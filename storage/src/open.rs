@@ -113,6 +113,13 @@ pub fn open_to_read<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> R
     })
 }
 
+/// What was applied, and up to which entry, for a caller that gets files out of a store that can't be opened. Nothing says that
+/// the files' bytes are of the moment of that entry.
+pub fn as_it_lies<D: Disk, M: Meta>(disk: D, meta: M) -> Result<(Arc<Store<D, M>>, LogIndex), StoreError> {
+    let stored = stored_index(&meta)?;
+    Ok((Arc::new(Store::new(disk, meta, stored)), stored))
+}
+
 /// All that the log holds is synced and nothing more will be written: the next start may trust it.
 pub fn mark_clean<D: Disk>(disk: &D, last: LogIndex) -> Result<(), StoreError> {
     let file = disk

@@ -27,6 +27,8 @@ pub struct Step {
     pub suspects: Vec<(Ino, u64)>,
     /// Marked as damaged before: there is nothing to compare with.
     pub damaged: Vec<(Ino, u64)>,
+    /// Whose attributes can't be read.
+    pub unreadable: Vec<Ino>,
 }
 
 /// Some of the keys from `from` on, and the blocks whose checksums are among them. The metadata store verifies its own
@@ -34,7 +36,6 @@ pub struct Step {
 pub fn step<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], buffer: &mut AlignedBuf) -> Result<Step, StoreError> {
     let mut step = Step::default();
     let mut groups = Vec::new();
-    let mut bad = None;
     store.meta.scan(b"", from, &mut |key, value| {
         if step.keys == KEYS || groups.len() == GROUPS {
             step.next = Some(Bytes::copy_from_slice(key));
@@ -45,14 +46,13 @@ pub fn step<D: Disk, M: Meta>(store: &Store<D, M>, from: &[u8], buffer: &mut Ali
             (Some(b'b'), Some(ino), Some(group)) if group <= GROUP_MAX => {
                 groups.push((ino, group, Bytes::copy_from_slice(value)));
             }
-            (Some(b'i'), _, _) => bad = Inode::decode(&Bytes::copy_from_slice(value)).err(),
+            (Some(b'i'), Some(ino), _) if Inode::decode(&Bytes::copy_from_slice(value)).is_err() => {
+                step.unreadable.push(ino);
+            }
             _ => {}
         }
-        bad.is_none()
+        true
     })?;
-    if let Some(bad) = bad {
-        return Err(bad.into());
-    }
     for (ino, group, value) in groups {
         let stored = sums::Group::decode(&value).0;
         let first = group * GROUP;

@@ -262,6 +262,7 @@ impl Run {
                     last: reader.last_index(),
                     last_term: Term(0),
                     torn: None,
+                    passed: None,
                 };
                 self.model.settle(&self.log, &found, Some(&begun));
                 self.model.trimmed = self.model.trimmed.max(self.model.hard_state.commit);

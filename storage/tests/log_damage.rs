@@ -88,6 +88,53 @@ fn rot_in_the_oldest_batch_is_refused() {
     assert!(matches!(open(&disk, 0), Err(LogError::Damaged { offset: 0, .. })));
 }
 
+/// Eight entries a segment, four segments.
+#[test]
+fn rot_in_what_is_checkpointed_is_passed() {
+    for (segment, at) in [(1, 500), (1, 7 * 4096), (2, 0), (2, 3 * 4096 + 8), (2, 7 * 4096 + 130)] {
+        for trimmed in 0..=28 {
+            let (disk, mut log) = with_entries(28);
+            let state = HardState {
+                term: Term(7),
+                vote: 3,
+                commit: LogIndex(20),
+            };
+            log.append(Some(state), &[]).expect("appends");
+            drop(log);
+            disk.rot(&format!("log/{segment:016x}.seg"), at).expect("there");
+            let opened = open(&disk, trimmed);
+            let behind = segment * 8;
+            if trimmed < behind {
+                assert!(matches!(opened.map(drop), Err(LogError::Damaged { .. })), "{trimmed}");
+                continue;
+            }
+            let (mut log, found) = opened.expect("goes past it");
+            assert!(found.passed.expect("said").contains(&format!("{segment:016x}.seg")));
+            assert_eq!(
+                (found.first, found.last, found.hard_state),
+                (LogIndex(behind + 1), LogIndex(28), state)
+            );
+            go_round(&disk, &mut log, trimmed, 29);
+        }
+    }
+}
+
+/// The ring is used up and further, and opens as what it is after each step.
+fn go_round(disk: &SimDisk, log: &mut Log<SimDisk>, trimmed: u64, next: u64) {
+    log.trim(LogIndex(trimmed));
+    for index in next..next + 40 {
+        log.append(None, &[entry(index, 7, 1000)]).expect("there is room");
+        let (again, found) = open(disk, index - 12).expect("opens");
+        // Where the rotten segment is used again the rot is behind the end, and is cut as if it were a torn tail.
+        assert_eq!(found.last, LogIndex(index));
+        let reader = again.reader();
+        let first = LogIndex(index - 11).max(reader.first_index());
+        let entries = reader.read(first, LogIndex(index + 1), usize::MAX).expect("reads");
+        assert_eq!(entries.last(), Some(&entry(index, 7, 1000)));
+        log.trim(LogIndex(index - 12));
+    }
+}
+
 #[test]
 fn rot_in_the_last_batch_is_cut_and_said_and_never_comes_back() {
     let (disk, log) = with_entries(5);

@@ -21,7 +21,7 @@ fn bytes_read() -> u64 {
 #[test]
 fn a_key_among_many_is_found_by_reading_some_blocks_and_no_whole_index() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Rocks::open(folder.path()).unwrap();
+    let store = Rocks::create(folder.path()).unwrap();
     for from in (0..KEYS).step_by(1000) {
         let put = |number| Change::Put(key(number), bytes::Bytes::from(vec![number as u8; 40]));
         store.write((from..from + 1000).map(put).collect()).unwrap();

@@ -98,6 +98,7 @@ fn block(sound: &Replica, number: u64, is: Sum) -> Block {
         number,
         is,
         data: data.unwrap_or_default(),
+        by_one: false,
     }
 }
 
@@ -185,6 +186,31 @@ fn a_damaged_block_is_mended_with_what_the_others_had_at_that_index() {
     assert_eq!(other.applier.look(FILE, 1).expect("looks"), State::Damaged);
     assert_eq!(was.sums[1], sums::DAMAGED);
     assert_eq!(mend_all(&sound, &mut other, index, &is, &was), [Mended::Done]);
+    assert_eq!(content(&other), content(&sound));
+}
+
+/// One other node alone proves nothing against a checksum that is known here: those bytes may be the wrong ones.
+#[test]
+fn what_one_other_has_mends_only_what_is_known_no_more() {
+    let (mut sound, mut other) = twice();
+    let (mut wrong, _) = twice();
+    let (index, is, _) = on_both(&mut wrong, &mut sound, &[write(BLOCK, BLOCK as usize, 9)]);
+    rot(&other, 1);
+    let alone = Block {
+        by_one: true,
+        ..block(&wrong, 1, is.sums[1])
+    };
+    assert_eq!(mend(&mut other, LogIndex::ZERO.next(), &[alone]), [Mended::Changed]);
+    assert!(matches!(other.applier.look(FILE, 1).expect("looks"), State::Rotten(_)));
+    // Damaged while a part of it was written: nobody else knows what it was, so one who has it sound is right.
+    let (mut sound, _) = twice();
+    let (index_too, is, was) = on_both(&mut sound, &mut other, &[write(BLOCK + 100, 50, 9)]);
+    assert_eq!((index, was.sums[1]), (index_too, sums::DAMAGED));
+    let alone = Block {
+        by_one: true,
+        ..block(&sound, 1, is.sums[1])
+    };
+    assert_eq!(mend(&mut other, index_too, &[alone]), [Mended::Done]);
     assert_eq!(content(&other), content(&sound));
 }
 

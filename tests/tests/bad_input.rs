@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::disks::Disks;
+use common::disks::{self, Disk, Disks};
 use common::{
     PATIENCE, assert_all_run, assert_same, content, lab, ready, seconds, start, wait_logged, write, write_synced,
 };
@@ -141,6 +141,49 @@ fn edit(node: &Node, change: impl FnOnce(&mut toml::Table)) -> String {
 
 fn set(table: &mut toml::Table, section: &str, key: &str, value: &str) {
     table[section].as_table_mut().unwrap().insert(key.into(), value.into());
+}
+
+/// What `mkfs.ext4` makes on a small volume.
+#[test]
+fn a_file_system_that_can_t_hold_the_largest_file_is_refused() {
+    let (lab, standby) = with_dead_standby();
+    let store = standby.files().store();
+    let folder = disks::folder();
+    let aside = folder.path().join("aside");
+    fs::rename(&store, &aside).unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-b", "1024"];
+    let disk = Disk::make(folder.path().join("image"), store.clone(), 300, &mkfs);
+    assert_refuses(&standby, &["can't hold files of 16 TiB", "mkfs.ext4 -b 4096"]);
+    assert!(disk.unmount(), "the daemon has ended");
+    fs::remove_dir(&store).unwrap();
+    fs::rename(&aside, &store).unwrap();
+    standby.start().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert_kept(&lab);
+}
+
+/// A new store under the mount point would have a vote, and two of them begin an empty file system.
+#[test]
+fn a_store_whose_volume_is_not_mounted_is_missed() {
+    let disks = Disks::ext4([700; 3]);
+    let lab = lab(disks.options());
+    let active = ready(&lab);
+    write_synced(active.mnt().join("kept"), "kept")
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    let standby = lab.others(active.name())[0].clone();
+    standby.kill().unwrap();
+    let disk = disks.of(standby.name());
+    assert!(disk.unmount(), "the daemon has ended");
+    assert_refuses(&standby, &["had a volume of its own", "RequiresMountsFor="]);
+    disk.mount();
+    standby.start().unwrap();
+    lab.wait_all_up_to_date(PATIENCE).unwrap();
+    assert_kept(&lab);
+    drop(lab);
+    drop(disks);
 }
 
 #[test]

@@ -240,6 +240,48 @@ fn a_standby_with_a_smaller_disk_delays_nobody_and_goes_on_when_it_has_room() {
     assert_same(&lab);
 }
 
+/// Its log can't be trimmed while nothing is applied, and fills up; votes must not wait behind what doesn't fit.
+#[test]
+fn a_standby_whose_disk_and_log_are_full_still_votes() {
+    let disks = Disks::ext4([1400, 1400, 700]);
+    let ballast = disks.of("n3").point().join("ballast");
+    let lab = lab(disks.options());
+    if ready(&lab).name() != "n1" {
+        switch(&lab, lab.node("n1"));
+    }
+    let (active, small) = (lab.node("n1").clone(), lab.node("n3").clone());
+    fs::write(&ballast, vec![1; 480 << 20]).unwrap();
+    let mut beyond = 0;
+    for number in 0..160_u8 {
+        let file = active.mnt().join(format!("file-{}", number % 20));
+        write_synced(file, vec![number; 2_500_000])
+            .within(PATIENCE)
+            .unwrap()
+            .unwrap_or_else(|error| panic!("write {number}: {error}\n{}", lab.log_tails(20)));
+        // A log of 64 MiB and half of one more.
+        beyond += usize::from(said_of(&lab, &small).unwrap().1.contains("applying waits for room"));
+        if beyond > 40 {
+            break;
+        }
+    }
+    assert!(beyond > 40, "n3 took all of it\n{}", lab.log_tails(20));
+    active.kill().unwrap();
+    let next = lab.wait_active_other_than("n1", PATIENCE);
+    assert_eq!(
+        next.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20))),
+        "n2"
+    );
+    write(lab.node("n2").mnt().join("after"), "x")
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    active.start().unwrap();
+    fs::remove_file(&ballast).unwrap();
+    lab.wait_all_up_to_date(PATIENCE * 3)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+    assert_same(&lab);
+}
+
 /// Writes and syncs until there is no room, and that has to be the reason.
 fn fill_until_refused(lab: &Lab, active: &Node) {
     let refused = (0..150_u8).find_map(|number| {

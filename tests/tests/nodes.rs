@@ -85,7 +85,7 @@ fn stop(node: &Node) {
 }
 
 fn token_of(said: &str) -> String {
-    let line = said.lines().find_map(|line| line.strip_prefix("holdfast join "));
+    let line = said.lines().find(|line| line.starts_with("holdfast-join-"));
     line.unwrap_or_else(|| panic!("no token in: {said}")).to_owned()
 }
 

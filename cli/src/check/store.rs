@@ -146,6 +146,11 @@ impl Look<'_> {
                 .as_ref()
                 .map_or_else(String::new, |torn| format!("; its end was cut off: {torn}"))
         ));
+        if let Some(passed) = &recovered.passed {
+            complain(&format!(
+                "the log is damaged: {passed}. Nothing is missing; look at the disk's health (`smartctl`)"
+            ));
+        }
         if self.repair {
             // What a killed process wrote and never synced is about to be taken for durable.
             let disk = self.opened.store.data.disk();
@@ -204,16 +209,8 @@ impl Look<'_> {
         let mut from = Some(bytes::Bytes::new());
         self.keys = 0;
         while let Some(at) = from {
-            let step = match scrub::step(&self.opened.store, &at, &mut buffer) {
-                Err(StoreError::Record(_)) => {
-                    self.wrong(
-                        "the data isn't compared to its end: attributes that can't be read, told above, are in the way"
-                            .into(),
-                    );
-                    return Ok(());
-                }
-                step => step?,
-            };
+            // Attributes that can't be read were told with the metadata.
+            let step = scrub::step(&self.opened.store, &at, &mut buffer)?;
             self.keys += step.keys;
             self.bytes += step.bytes;
             self.show("data");

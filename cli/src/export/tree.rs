@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -104,38 +105,59 @@ impl<'a> Tree<'a> {
             }
         };
         if inode.is_dir() {
-            fs::create_dir(path).with_context(|| format!("making {}", path.display()))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-                .with_context(|| format!("opening {}", path.display()))?;
+            let mut how = fs::DirBuilder::new();
+            if let Err(error) = how.mode(0o700).create(path) {
+                return self.refused(path, "the directory can't be made, so all in it is left out", error);
+            }
             return self.directory(child.ino, &inode, path);
         }
         if let Some(first) = self.first_names.get(&child.ino) {
-            return fs::hard_link(first, path)
-                .with_context(|| format!("linking {} to {}", path.display(), first.display()));
+            let Err(error) = fs::hard_link(first, path) else {
+                return Ok(());
+            };
+            let first = first.strip_prefix(self.out).unwrap_or(first).display();
+            let what = format!("it can't be linked to /{first}, so it is written once more");
+            self.refused(path, &what, error)?;
+        }
+        if let Err(error) = self.make(child.ino, &inode, path)? {
+            return self.refused(path, "it can't be made", error);
         }
         if inode.nlink > 1 {
-            self.first_names.insert(child.ino, path.to_owned());
-        }
-        if inode.is_file() {
-            self.file(child.ino, &inode, path)?;
-        } else if inode.is_symlink() {
-            let target = OsStr::from_bytes(&inode.target);
-            std::os::unix::fs::symlink(target, path)
-                .with_context(|| format!("making the symbolic link {}", path.display()))?;
-        } else if let Err(error) = special(&inode, path) {
-            self.problem(path, &format!("it can't be made: {error}; are you root?"));
-            return Ok(());
+            self.first_names.entry(child.ino).or_insert_with(|| path.to_owned());
         }
         self.attributes(child.ino, &inode, path);
         self.done.others += 1;
         Ok(())
     }
 
+    /// What isn't a directory. The inner error is that of making it.
+    fn make(&mut self, ino: Ino, inode: &Inode, path: &Path) -> anyhow::Result<io::Result<()>> {
+        if inode.is_file() {
+            let made = File::create_new(path).and_then(|file| file.set_len(inode.size).map(|()| file));
+            return match made {
+                Ok(file) => self.file(ino, &file, path).map(Ok),
+                Err(error) => Ok(Err(error)),
+            };
+        }
+        if inode.is_symlink() {
+            return Ok(std::os::unix::fs::symlink(OsStr::from_bytes(&inode.target), path));
+        }
+        Ok(special(inode, path).map_err(io::Error::from))
+    }
+
+    /// The place that is written to doesn't take it. If nothing more can be written there, that is the end; else it is told.
+    fn refused(&mut self, path: &Path, what: &str, error: io::Error) -> anyhow::Result<()> {
+        const ENDS: [i32; 4] = [libc::ENOSPC, libc::EDQUOT, libc::EROFS, libc::EIO];
+        if error.raw_os_error().is_some_and(|number| ENDS.contains(&number)) {
+            return Err(error).with_context(|| format!("writing {}", path.display()));
+        }
+        self.problem(path, &format!("{what}: {error}"));
+        Ok(())
+    }
+
     /// The bytes, with holes where the store has them.
-    fn file(&mut self, ino: Ino, inode: &Inode, path: &Path) -> anyhow::Result<()> {
+    fn file(&mut self, ino: Ino, file: &File, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("writing {}", path.display());
-        let file = File::create_new(path).with_context(failed)?;
-        file.set_len(inode.size).with_context(failed)?;
         let mut bad = Bad::default();
         let mut at = 0;
         loop {
@@ -154,7 +176,7 @@ impl<'a> Tree<'a> {
             while at < hole {
                 // To the next border, so that blocks stay whole.
                 let end = hole.min((at / PIECE + 1) * PIECE);
-                self.piece(ino, at, end, &file, &mut bad).with_context(failed)?;
+                self.piece(ino, at, end, file, &mut bad).with_context(failed)?;
                 self.done.bytes += end - at;
                 at = end;
                 progress(&format!("{} MiB, {}", self.done.bytes >> 20, path.display()));

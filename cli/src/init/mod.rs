@@ -132,6 +132,13 @@ impl Init {
             };
             text += &format!("     scp -p {out}/{}/* root@{host}:/etc/holdfast/\n", node.name);
         }
+        if let Some(store) = self.store.as_ref().filter(|store| !store.starts_with(UNITS_STORE)) {
+            let store = store.display();
+            text += &format!(
+                "     The units wait for the volume of {UNITS_STORE}. The store is in {store}: say so on each machine, with\n     \
+                 `systemctl edit holdfast`: [Unit] RequiresMountsFor={store}\n"
+            );
+        }
         text += "3. On each machine:\n     holdfast config validate /etc/holdfast/holdfast.toml\n";
         text += "     systemctl enable --now holdfast vip-agent\n";
         text += "4. On any of them: holdfast status\n\n";
@@ -139,6 +146,9 @@ impl Init {
         text
     }
 }
+
+/// What `RequiresMountsFor=` names in the units.
+const UNITS_STORE: &str = "/var/lib/holdfast";
 
 fn check_names(config: &Config) -> Result<()> {
     for (index, node) in config.cluster.nodes.iter().enumerate() {

@@ -109,7 +109,8 @@ impl Join {
         };
         let mut text = String::new();
         let read = if file == Path::new("-") {
-            std::io::stdin().read_to_string(&mut text)
+            // The line is all of it: nobody should have to know how a terminal's input ends.
+            std::io::stdin().read_line(&mut text)
         } else {
             std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
         };
@@ -233,7 +234,10 @@ fn write(into: &Path, files: &Files) -> anyhow::Result<()> {
     let write = || -> anyhow::Result<()> {
         for (name, mode, text) in all {
             let path = into.join(name);
-            // None of them was there, that was looked at before.
+            if path.exists() {
+                // Another `join` at the same moment: those are its files.
+                anyhow::bail!("{} has just been made by somebody else", path.display());
+            }
             written.push(path.clone());
             file(&path, mode, text)?;
         }

@@ -74,7 +74,8 @@ impl Replace {
                 folders::file(file, 0o600, &format!("{token}\n"))?;
                 format!("holdfast join --file {}", file.display())
             }
-            None => format!("holdfast join {token}"),
+            // As an argument it would be seen by all in the list of processes, and kept in the shell's history and sudo's log.
+            None => format!("holdfast join --file -\n\nand give it this line:\n\n{token}"),
         };
         print(&format!(
             "On the new machine, as root, with the holdfast package installed and the address {address}:\n\n{how}\n\n\

@@ -1,5 +1,6 @@
 //! What an operator should know of this node: what is wrong, since when, what happens next, what to do.
 
+use super::alike;
 use super::repair::Damage;
 use super::shared::Shared;
 use super::status::CATCHING_UP;
@@ -264,9 +265,21 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
             true,
         ));
     }
-    let own = current.members();
+    let (own, settings) = (current.members(), alike::settings(&shared.config));
     let inner = shared.inner();
     for (peer, heard) in &inner.peers {
+        if current.is_removed(peer) {
+            continue;
+        }
+        let differences = alike::differences(&settings, &heard.status.settings);
+        if !differences.is_empty() {
+            found.push(notice(
+                format!("{peer} has other settings than this node: {}", differences.join("; ")),
+                "They must be the same on all three, or the PBX or its address may be missing after a change of the active node. Mend the file that is wrong and restart its daemon and vip-agent (`systemctl restart holdfast vip-agent`), a standby's first.",
+                0,
+                true,
+            ));
+        }
         let differs = |theirs: &&Members| theirs.revision == own.revision && theirs.nodes != own.nodes;
         if heard.status.members.as_ref().filter(differs).is_some() {
             found.push(notice(

@@ -253,6 +253,13 @@ impl Shared {
 
     /// What the last comparison found. Said once; since when it has been so is kept.
     pub(super) fn set_divergence(&self, found: Option<Divergence>) {
+        let odd = found.as_ref().and_then(|found| found.odd_one_out.as_deref());
+        let known_odd = self.divergence().and_then(|known| known.odd_one_out);
+        if odd != known_odd.as_deref() {
+            let nodes = (1..).zip(&self.config.cluster.nodes);
+            let id = nodes.into_iter().find(|(_, node)| odd == Some(&node.name));
+            self.handle.odd_one_out(id.map(|(id, _)| id));
+        }
         let mut known = self.divergence.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*known, found) {
             (None, None) => {}

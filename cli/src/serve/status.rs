@@ -1,7 +1,7 @@
 //! This node's state in the words of the control protocol.
 
-use super::notices;
 use super::shared::{MountKind, Shared};
+use super::{alike, notices};
 use holdfast_proto::control::{ClusterStatus, Failover, NodeStatus, PeerView, Role};
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
 use holdfast_replicator::roles;
@@ -69,6 +69,7 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
             .collect(),
         copy: None,
         members: Some(shared.live.now().members()),
+        settings: alike::settings(&shared.config),
         recovering: shared.handle.is_recovering(),
         scrub: Some(shared.scrubber.message()),
         agent,

@@ -139,7 +139,9 @@ impl<O: OldEntries> Core<O> {
         let behind = |id: u64, peer: &Peer| {
             let progress = self.node.raft.prs().get(id);
             let (matched, next) = progress.map_or((0, 0), |progress| (progress.matched, progress.next_idx));
-            let ends_before = |last, term| last < first.saturating_sub(1) || term < before;
+            let is_other = |term| before > 0 && term != before;
+            let ends_before =
+                |last, term| last < first.saturating_sub(1) || term < before || (last < first && is_other(term));
             let apart = |state: &NodeState| {
                 let is_gone = matched.saturating_add(1) < first && ends_before(state.last_index, state.last_term);
                 is_gone || next <= self.unreadable_at

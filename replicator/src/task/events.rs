@@ -187,6 +187,7 @@ impl Task {
                     self.end_role();
                 }
             }
+            Command::OddOneOut(id) => self.state.odd_one_out = id,
             Command::Fenced { term } => {
                 if self.role() == (Role::Lost { term }) {
                     self.state.role = Some(Role::None);

@@ -162,12 +162,35 @@ impl ApplyThread {
         Ok(())
     }
 
-    fn batch(&mut self, entries: &[Committed]) -> Result<(), StoreError> {
-        // A disk that doesn't tell its room says what is wrong with the next write.
-        let has_room = || self.store.space().map_or(true, |space| space.can_apply(self.floor));
-        if !self.health.wait_for_room(has_room) {
-            return Err(StoreError::NoRoom);
+    fn batch(&mut self, mut entries: &[Committed]) -> Result<(), StoreError> {
+        while !entries.is_empty() {
+            let (now, later) = entries.split_at(self.room_for(entries.len())?);
+            self.apply(now)?;
+            entries = later;
         }
+        Ok(())
+    }
+
+    /// How many of so many entries; waits until it is one at least.
+    fn room_for(&self, count: usize) -> Result<usize, StoreError> {
+        let mut takes = count;
+        let has_room = || {
+            // A disk that doesn't tell its room says what is wrong with the next write.
+            let room = self
+                .store
+                .space()
+                .map_or(u64::MAX, |space| space.entries_to_apply(self.floor));
+            takes = count.min(usize::try_from(room).unwrap_or(usize::MAX));
+            takes > 0
+        };
+        if self.health.wait_for_room(has_room) {
+            Ok(takes)
+        } else {
+            Err(StoreError::NoRoom)
+        }
+    }
+
+    fn apply(&mut self, entries: &[Committed]) -> Result<(), StoreError> {
         let parts = self.health.watch(Work::Apply, || self.applier.apply(entries))?;
         // Either this sees that the loop waits, or the loop, which looks after it has said so, sees what is applied.
         fence(Ordering::SeqCst);

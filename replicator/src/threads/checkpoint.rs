@@ -46,6 +46,8 @@ impl CheckpointThread {
             };
             looks += 1;
             let used = self.log_used.load(Ordering::Relaxed);
+            // It was read before the log's thread had made room.
+            used_then = used_then.min(used);
             // Since the last one, a quarter of the log was written: redo stays short, and room is made in time.
             let busy = used.saturating_sub(used_then) > self.log_total / 4
                 || used > self.log_total / 10 * 9
@@ -56,7 +58,8 @@ impl CheckpointThread {
             if !(pending || busy || looks >= QUIET_LOOKS) || !room {
                 continue;
             }
-            (looks, pending) = (0, false);
+            let starved = std::mem::take(&mut pending);
+            looks = 0;
             match checkpoint::run(&self.store) {
                 Ok(index) => {
                     if index == before {
@@ -64,7 +67,7 @@ impl CheckpointThread {
                         self.health.pause(LOOK_EVERY);
                     }
                     before = index;
-                    if used > self.log_total / 4 * 3 {
+                    if starved || used > self.log_total / 4 * 3 {
                         self.kept.give_up();
                     }
                     let _ = self.log.send(LogWork::Trim(self.kept.trim_to(index, boottime_ms())));

@@ -122,6 +122,7 @@ impl Node {
             lease_ms: timers.lease_ms(),
             forgetful_wait_ms: timers.forgetful_wait_ms,
             seed: random.next(),
+            log_bytes: 1 << 30,
         };
         let core =
             Core::new(config, start, self.disk.reader(), self.clock.at_ms(now_us)).expect("a stored state is valid");

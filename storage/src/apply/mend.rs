@@ -87,12 +87,13 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             if stored == sums::HOLE || self.has_on_disk(ino, number, stored) {
                 return Ok(Mended::Sound);
             }
-        } else if since.has_block(ino, number) {
+        } else if since.has_block(ino, number) || (block.by_one && stored != sums::DAMAGED) {
             return Ok(Mended::Changed);
         }
-        let inode = match self.store.meta.get(&key::inode(ino))? {
-            Some(value) => Inode::decode(&value)?,
-            None => return Ok(Mended::Changed),
+        let inode = self.store.meta.get(&key::inode(ino))?;
+        // One that can't be read is for those who mend keys.
+        let Some(Ok(inode)) = inode.as_ref().map(Inode::decode) else {
+            return Ok(Mended::Changed);
         };
         if number * BLOCK >= inode.size && block.is != sums::HOLE {
             return Ok(Mended::Changed);
@@ -134,19 +135,25 @@ impl<D: Disk, M: Meta> Applier<D, M> {
             return Ok(Mended::Sound);
         }
         let mut changes = Vec::new();
-        match (&mend.value, mend.key.first(), key::owner(&mend.key)) {
-            (Some(value), first, owner) => {
+        let ino = key::owner(&mend.key).filter(|_| mend.key.first() == Some(&b'i'));
+        // The data first: if their disk refuses, nothing is changed.
+        match (&mend.value, ino) {
+            (Some(value), ino) => {
                 changes.push(Change::Put(mend.key.clone(), value.clone()));
-                if let (Some(b'i'), Some(ino)) = (first, owner) {
-                    self.cut(ino, value, &mut changes)?;
+                if let Some(ino) = ino
+                    && !self.cut(ino, value, &mut changes)?
+                {
+                    return Ok(Mended::DoesNotHold);
                 }
             }
-            (None, first, owner) => {
+            (None, ino) => {
                 changes.push(Change::Delete(mend.key.clone()));
-                if let (Some(b'i'), Some(ino)) = (first, owner) {
+                if let Some(ino) = ino {
                     // Nothing else would ever remove its data.
+                    if !said(&self.store.data.remove(ino)) {
+                        return Ok(Mended::DoesNotHold);
+                    }
                     self.sums.purge(&self.store.meta, ino, &mut changes, &mut self.digest)?;
-                    self.store.data.remove(ino)?;
                 }
             }
         }
@@ -160,17 +167,20 @@ impl<D: Disk, M: Meta> Applier<D, M> {
         Ok(Mended::Done)
     }
 
-    /// Nothing looks at what lies behind a file's end, until it grows.
-    fn cut(&mut self, ino: Ino, inode: &Bytes, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+    /// Nothing looks at what lies behind a file's end, until it grows. Whether the disk has done it.
+    fn cut(&mut self, ino: Ino, inode: &Bytes, changes: &mut Vec<Change>) -> Result<bool, StoreError> {
         // A fault of the other two is theirs: it is stored as they have it.
-        let Ok(inode) = Inode::decode(inode) else { return Ok(()) };
-        if !inode.is_file() {
-            return Ok(());
+        let Some(inode) = Inode::decode(inode).ok().filter(Inode::is_file) else {
+            return Ok(true);
+        };
+        let data = &self.store.data;
+        let done = data.truncate(ino, inode.size).and_then(|()| data.sync_through(ino));
+        if said(&done) {
+            let behind = inode.size.div_ceil(BLOCK);
+            self.sums
+                .cut(&self.store.meta, ino, behind, changes, &mut self.digest)?;
         }
-        let (meta, behind) = (&self.store.meta, inode.size.div_ceil(BLOCK));
-        self.sums.cut(meta, ino, behind, changes, &mut self.digest)?;
-        self.store.data.truncate(ino, inode.size)?;
-        self.store.data.sync_through(ino)
+        Ok(done.is_ok())
     }
 
     /// The digest says what the store holds from now on: a comparison with the others shows that it isn't what was applied.
@@ -192,7 +202,7 @@ impl<D: Disk, M: Meta> Applier<D, M> {
 /// Whether it was done; if not, why is said.
 fn said(done: &Result<(), StoreError>) -> bool {
     if let Err(error) = done {
-        tracing::error!(error = chain(error), "a damaged block can't be mended");
+        tracing::error!(error = chain(error), "what is damaged can't be mended on this disk");
     }
     done.is_ok()
 }

@@ -48,7 +48,15 @@ impl Space {
 
     /// Whether what is committed can be carried out while so many bytes are kept free.
     pub fn can_apply(&self, kept: u64) -> bool {
-        self.free >= kept && self.free_files > LAST_FILES
+        self.entries_to_apply(kept) > 0
+    }
+
+    /// As many entries as surely can be: each may make one file.
+    pub fn entries_to_apply(&self, kept: u64) -> u64 {
+        if self.free < kept {
+            return 0;
+        }
+        self.free_files.saturating_sub(LAST_FILES)
     }
 }
 

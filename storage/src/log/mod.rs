@@ -17,6 +17,8 @@
 //!   segment is needed. Every segment begins with the hard state, so that goes on too.
 //! - *Cutting a torn tail.* Its header is zeroed and synced, so that a block that couldn't be read once can't come
 //!   back to life later. A crash before leaves it torn, to be cut again.
+//! - *Going past damage* in what is checkpointed. The segments up to its end are used again, the lowest number first, before
+//!   any other; until then each start finds the damage again, or what is left of it.
 //!
 //! After a failed write or sync nothing more is written (`LogError::Failed`); the caller ends the process.
 
@@ -88,4 +90,6 @@ pub struct Recovered {
     pub last_term: Term,
     /// What was cut from the end, in words.
     pub torn: Option<String>,
+    /// What was damaged, in segments that weren't needed any more and are left out.
+    pub passed: Option<String>,
 }

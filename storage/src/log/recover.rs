@@ -1,4 +1,4 @@
-//! Opening a log: reads all segments, follows the chain, cuts a torn tail, refuses damage before the end.
+//! Opening a log: reads all segments, follows the chain, cuts a torn tail; goes past damage in what is checkpointed, refuses it elsewhere.
 
 use super::create::read_description;
 use super::error::LogError;
@@ -9,7 +9,6 @@ use super::{HardState, Recovered};
 use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, DiskFile};
 use crate::types::{BLOCK, LogIndex, Term};
-use std::collections::VecDeque;
 
 /// Read at once; more for a longer batch.
 const WINDOW: u64 = 1 << 20;
@@ -39,20 +38,22 @@ pub(super) fn open<D: Disk>(disk: &D, log_id: Hash, trimmed: LogIndex) -> Result
             expected: hex(log_id),
         });
     }
-    let Files { used, free } = Files::open(disk, geometry)?;
-    let mut scanner = Scanner {
-        log_id,
-        geometry,
-        segments: &used,
-        buffer: AlignedBuf::default(),
-        window: None,
-    };
-    let mut replay = Replay::default();
-    let end = scanner.follow(&mut replay)?;
-    scanner.refuse_batches_after(&end, replay.batch)?;
-    let (hard_state, batch, chain) = (replay.hard_state, replay.batch, replay.chain);
-    let index = replay.into_index(trimmed)?;
-    let torn = cut(&used, &end, index.last())?;
+    let Files { mut used, mut free } = Files::open(disk, geometry)?;
+    let (Sound { replay, end }, passed) = sound(log_id, geometry, used.make_contiguous(), trimmed)?;
+    let Replay {
+        index,
+        hard_state,
+        batch,
+        chain,
+    } = replay;
+    let passed = passed.map(|Passed { segments, why }| {
+        // The writer takes the last one first, so the lowest number: the files of a log follow on each other.
+        free.extend(used.drain(..segments).rev().map(Segment::given_up));
+        let first = index.first();
+        tracing::warn!(what = why, %first, "log: damaged in what is checkpointed; it begins behind that");
+        format!("{why}; all up to there is checkpointed, so the log begins behind it, at entry {first}")
+    });
+    let torn = cut(used.make_contiguous(), &end, index.last())?;
     // A log that never began has no segment in use: the first batch takes one.
     let at_newest = end.segment + 1 == used.len();
     let offset = if used.is_empty() {
@@ -67,6 +68,7 @@ pub(super) fn open<D: Disk>(disk: &D, log_id: Hash, trimmed: LogIndex) -> Result
         last,
         last_term: index.term(last).unwrap_or_default(),
         torn,
+        passed,
     };
     let cursor = Cursor {
         offset,
@@ -90,6 +92,47 @@ struct End {
     torn: Vec<Torn>,
 }
 
+/// What of the log can be trusted.
+struct Sound {
+    replay: Replay,
+    end: End,
+}
+
+/// Segments at the beginning that aren't needed, one of them damaged.
+struct Passed {
+    segments: usize,
+    why: String,
+}
+
+/// All of the log; or if that is damaged, the segments behind the damage, which hold whatever isn't checkpointed and, as each
+/// one does, the hard state: what is left is a log whose older segments were used again.
+fn sound<F: DiskFile>(
+    log_id: Hash,
+    geometry: Geometry,
+    used: &[Segment<F>],
+    trimmed: LogIndex,
+) -> Result<(Sound, Option<Passed>), LogError> {
+    let mut scanner = Scanner::new(log_id, geometry, used);
+    let why = match scanner.scan(trimmed) {
+        Ok(sound) => return Ok((sound, None)),
+        Err(why) => why,
+    };
+    let place = match &why {
+        LogError::Damaged { path, offset, what } => format!("{path} offset {offset}: {what}"),
+        LogError::Io { path, source, .. } => format!("{path}: {source}"),
+        _ => return Err(why),
+    };
+    let mut segments = scanner.refused + 1;
+    while segments < used.len() {
+        let mut scanner = Scanner::new(log_id, geometry, &used[segments..]);
+        match scanner.scan(trimmed) {
+            Ok(sound) => return Ok((sound, Some(Passed { segments, why: place }))),
+            Err(_) => segments += scanner.refused + 1,
+        }
+    }
+    Err(why)
+}
+
 struct Torn {
     segment: usize,
     offset: u64,
@@ -105,13 +148,34 @@ enum At {
 struct Scanner<'a, F> {
     log_id: Hash,
     geometry: Geometry,
-    segments: &'a VecDeque<Segment<F>>,
+    segments: &'a [Segment<F>],
     buffer: AlignedBuf,
     /// What the buffer holds: place of the segment, first byte, bytes.
     window: Option<(usize, u64, u64)>,
+    /// The segment that an error speaks of.
+    refused: usize,
 }
 
-impl<F: DiskFile> Scanner<'_, F> {
+impl<'a, F: DiskFile> Scanner<'a, F> {
+    fn new(log_id: Hash, geometry: Geometry, segments: &'a [Segment<F>]) -> Self {
+        Self {
+            log_id,
+            geometry,
+            segments,
+            buffer: AlignedBuf::default(),
+            window: None,
+            refused: 0,
+        }
+    }
+
+    fn scan(&mut self, trimmed: LogIndex) -> Result<Sound, LogError> {
+        let mut replay = Replay::default();
+        let end = self.follow(&mut replay)?;
+        self.refuse_batches_after(&end, replay.batch)?;
+        replay.refuse_gaps(trimmed)?;
+        Ok(Sound { replay, end })
+    }
+
     fn follow(&mut self, replay: &mut Replay) -> Result<End, LogError> {
         let mut end = End {
             segment: 0,
@@ -217,6 +281,7 @@ impl<F: DiskFile> Scanner<'_, F> {
                         let found = format!("batch {} is in {number:016x}.seg at {offset}", header.batch);
                         let missing = last_batch + 1;
                         let what = format!("batch {missing} should begin here, but can't be read, and {found}");
+                        self.refused = end.segment;
                         return Err(self.damaged(end.segment, end.offset, what));
                     }
                 }
@@ -231,6 +296,7 @@ impl<F: DiskFile> Scanner<'_, F> {
             .saturating_sub(end.segment + usize::from(end.offset > 0));
         let never_began = last_batch == 0 && self.segments.iter().any(|segment| segment.number != 1);
         if empty > 1 || never_began {
+            self.refused = end.segment.min(self.segments.len() - 1);
             return Err(self.damaged(
                 end.segment,
                 end.offset,
@@ -242,6 +308,7 @@ impl<F: DiskFile> Scanner<'_, F> {
 
     /// `offset` and `len` are whole blocks within the segment.
     fn bytes(&mut self, segment: usize, offset: u64, len: u64) -> Result<&[u8], LogError> {
+        self.refused = segment;
         let inside =
             |(at, from, count): (usize, u64, u64)| at == segment && from <= offset && offset + len <= from + count;
         if !self.window.is_some_and(inside) {
@@ -373,10 +440,9 @@ impl Replay {
         Ok(())
     }
 
-    /// The index, if with what is stored elsewhere (up to `trimmed`) it is all that this node had.
-    fn into_index(self, trimmed: LogIndex) -> Result<Index, LogError> {
-        let index = self.index;
-        let (first, last) = (index.first(), index.last());
+    /// With what is stored elsewhere (up to `trimmed`) it is all that this node had.
+    fn refuse_gaps(&self, trimmed: LogIndex) -> Result<(), LogError> {
+        let (first, last) = (self.index.first(), self.index.last());
         if first > trimmed.next() {
             return Err(LogError::Trimmed {
                 index: trimmed.next(),
@@ -387,12 +453,12 @@ impl Replay {
         if last < needed {
             return Err(LogError::Lost { last, needed });
         }
-        Ok(index)
+        Ok(())
     }
 }
 
 /// Makes what isn't whole at the end of the log unreadable for good; says what it was.
-fn cut<F: DiskFile>(segments: &VecDeque<Segment<F>>, end: &End, last: LogIndex) -> Result<Option<String>, LogError> {
+fn cut<F: DiskFile>(segments: &[Segment<F>], end: &End, last: LogIndex) -> Result<Option<String>, LogError> {
     let mut said = Vec::new();
     for Torn { segment, offset, what } in &end.torn {
         let Segment { number, file } = &segments[*segment];

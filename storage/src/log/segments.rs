@@ -30,7 +30,17 @@ pub(super) struct Segment<F> {
     pub(super) file: Arc<F>,
 }
 
-/// A segment that was never used.
+impl<F> Segment<F> {
+    /// Nothing in it is needed.
+    pub(super) fn given_up(self) -> Free<F> {
+        Free {
+            path: segment_path(self.number),
+            file: self.file,
+        }
+    }
+}
+
+/// A segment that can be used: it never was, or nothing in it is needed.
 pub(super) struct Free<F> {
     pub(super) path: String,
     pub(super) file: Arc<F>,

@@ -37,8 +37,8 @@ impl<D: Disk> Log<D> {
         create::create(&disk, geometry, log_id)
     }
 
-    /// Reads all segments and checks the chain. A torn tail is cut and said; damage before the end is refused.
-    /// Entries up to `trimmed` may be absent: they are checkpointed.
+    /// Reads all segments and checks the chain. A torn tail is cut and said; so is a damaged beginning if all up to its end is
+    /// checkpointed (entries up to `trimmed` may be absent). Other damage is refused.
     pub fn open(disk: D, log_id: Hash, trimmed: LogIndex) -> Result<(Self, Recovered), LogError> {
         let Opened {
             geometry,
@@ -333,11 +333,7 @@ impl<D: Disk> Log<D> {
             return None;
         }
         held.index.forget_segment(oldest);
-        let Segment { number, file } = held.segments.pop_front()?;
-        Some(Free {
-            path: segment_path(number),
-            file,
-        })
+        held.segments.pop_front().map(Segment::given_up)
     }
 }
 

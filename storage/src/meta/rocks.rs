@@ -3,6 +3,8 @@
 use super::{Change, Meta};
 use crate::error::StoreError;
 use bytes::Bytes;
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 pub struct Rocks {
@@ -22,8 +24,26 @@ fn failed(what: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
 }
 
 impl Rocks {
-    /// Opens the store in `folder`, making it if it isn't there.
+    /// Opens the store in `folder`, which nobody but its owner can look into, making it if it isn't there.
+    pub fn create(folder: &Path) -> Result<Self, StoreError> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(StoreError::disk("making", "meta"))?;
+        Self::close_to_others(folder)?;
+        Self::open_or(folder, true)
+    }
+
+    /// Names say as much as contents.
+    pub fn close_to_others(folder: &Path) -> Result<(), StoreError> {
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700))
+            .map_err(StoreError::disk("closing to others", "meta"))
+    }
+
+    /// Never makes one: where its files are damaged, an empty one in their place would remove what is left of them.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_or(folder, false)
+    }
+
+    fn open_or(folder: &Path, create: bool) -> Result<Self, StoreError> {
         let mut table = rocksdb::BlockBasedOptions::default();
         let cache = rocksdb::Cache::new_lru_cache(CACHE);
         table.set_block_cache(&cache);
@@ -36,7 +56,7 @@ impl Rocks {
         table.set_metadata_block_size(PIECE);
         table.set_pin_top_level_index_and_filter(true);
         let mut options = rocksdb::Options::default();
-        options.create_if_missing(true);
+        options.create_if_missing(create);
         options.set_atomic_flush(true);
         options.set_block_based_table_factory(&table);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);

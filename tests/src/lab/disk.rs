@@ -39,7 +39,7 @@ pub enum FileSystem {
 impl FileSystem {
     fn mkfs(self) -> &'static [&'static str] {
         match self {
-            Self::Ext4 => &["mkfs.ext4", "-q", "-F", "-m", "0"],
+            Self::Ext4 => &["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096"],
             Self::Xfs => &["mkfs.xfs", "-q"],
         }
     }

@@ -40,7 +40,13 @@ fn given(store: &Store, ino: Ino, number: u64, wanted: Option<Sum>) -> Option<Bl
     } else {
         mend::block(store, ino, number, is).ok()??
     };
-    Some(Block { ino, number, is, data })
+    Some(Block {
+        ino,
+        number,
+        is,
+        data,
+        by_one: false,
+    })
 }
 
 /// What another machine gave for a damaged block, and the entry up to which it had applied; none: the very bytes that were missed.

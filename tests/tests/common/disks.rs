@@ -50,7 +50,7 @@ impl Disk {
         &self.image
     }
 
-    fn mount(&self) {
+    pub(crate) fn mount(&self) {
         command(&["mount", "-o", "loop", text(&self.image), text(&self.point)]);
     }
 
@@ -142,7 +142,17 @@ impl Disks {
     /// All with room for so many files.
     pub(crate) fn of_few_inodes(mib: u64, inodes: u64) -> Self {
         let folder = folder();
-        let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0", "-N", &inodes.to_string()];
+        let mkfs = [
+            "mkfs.ext4",
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-b",
+            "4096",
+            "-N",
+            &inodes.to_string(),
+        ];
         let make = |node: &str| {
             Disk::make(
                 folder.path().join(format!("{node}.img")),
@@ -187,7 +197,12 @@ pub(crate) fn folder() -> TempDir {
 pub(crate) fn in_folder(folder: &Path, images: &Path, mib: [u64; 3]) -> Vec<Disk> {
     let make = |(node, mib): (&str, u64)| {
         let image = images.join(format!("{node}.img"));
-        Disk::make(image, folder.join(node), mib, &["mkfs.ext4", "-q", "-F", "-m", "0"])
+        Disk::make(
+            image,
+            folder.join(node),
+            mib,
+            &["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096"],
+        )
     };
     NODES.into_iter().zip(mib).map(make).collect()
 }

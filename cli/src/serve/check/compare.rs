@@ -94,6 +94,22 @@ pub(super) fn blocks(answers: &Answers) -> Vec<Difference<u64>> {
         .collect()
 }
 
+/// Who can't say what it has, each alone; the others together if they say the same. And the odd one out, if it is one.
+pub(super) fn faults<T: Ord>(answers: &Answers, of: impl Fn(&Found) -> T) -> (Vec<Vec<String>>, Option<String>) {
+    let mut groups: BTreeMap<T, Vec<String>> = BTreeMap::new();
+    let mut silent = Vec::new();
+    for (node, found) in answers {
+        match found {
+            Ok(found) => groups.entry(of(found)).or_default().push(node.clone()),
+            Err(_) => silent.push(node.clone()),
+        }
+    }
+    let agree = groups.len() == 1 && groups.values().all(|nodes| nodes.len() >= 2);
+    let odd = (agree && silent.len() == 1).then(|| silent[0].clone());
+    let alone = silent.into_iter().map(|node| vec![node]);
+    (groups.into_values().chain(alone).collect(), odd)
+}
+
 /// Of all that was applied.
 pub(super) fn digests(answers: &Answers) -> Option<Difference<()>> {
     let views: Views = found(answers)
@@ -190,6 +206,29 @@ mod tests {
         after.remove("n2");
         assert!(!is_mended(&was[0], &after, &blocks(&after)));
         assert!(!is_mended(&was[0], &before, &was));
+    }
+
+    #[test]
+    fn who_can_t_say_what_it_has_is_the_odd_one_out_of_two_that_agree() {
+        let mut all = answers([("n1", &[A]), ("n2", &[A]), ("n3", &[A])]);
+        let sums = |found: &Found| found.sums.clone();
+        all.insert("n2".into(), Err("it can't be read".into()));
+        assert_eq!(
+            faults(&all, sums),
+            (
+                vec![vec!["n1".into(), "n3".into()], vec!["n2".into()]],
+                Some("n2".into())
+            )
+        );
+        all.insert("n3".into(), Err("it can't be read".into()));
+        assert_eq!(faults(&all, sums).1, None);
+        let apart = answers([("n1", &[A]), ("n2", &[B]), ("n3", &[A])]);
+        let apart = apart.into_iter().filter(|(node, _)| node != "n3");
+        let apart = apart.chain([("n3".into(), Err("no".into()))]).collect();
+        assert_eq!(
+            faults(&apart, sums),
+            (vec![vec!["n1".into()], vec!["n2".into()], vec!["n3".into()]], None)
+        );
     }
 
     #[test]

@@ -59,6 +59,8 @@ struct Check {
     passed: u64,
     /// Differences that were mended when the digests were verified last.
     verified: u64,
+    /// Ranges after which it stopped, as it was asked to.
+    stopped_after: Option<u64>,
 }
 
 pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Events) {
@@ -71,6 +73,7 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
         total: 0,
         passed: 0,
         verified: 0,
+        stopped_after: None,
     };
     let done = if request.quick {
         check.quick().await
@@ -79,6 +82,9 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
     };
     if check.repair && (check.verdict.mended > check.verified || check.digests_differ().await) {
         check.verify().await;
+        if done.is_ok() && check.verdict.differences == check.verdict.mended {
+            check.look_again().await;
+        }
     }
     let last = done.map_err(Status::unavailable).map(|()| {
         let CheckVerdict {
@@ -87,6 +93,10 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
         check.verdict.same = differences == mended;
         let missing = check.asker.missing.iter();
         check.verdict.not_checked = missing.map(|(node, why)| format!("{node}: {why}")).collect();
+        let stopped = check
+            .stopped_after
+            .map(|ranges| format!("data behind the first {ranges} ranges: it was to stop there"));
+        check.verdict.not_checked.extend(stopped);
         CheckEvent {
             event: Some(Event::Verdict(check.verdict.clone())),
         }
@@ -179,6 +189,19 @@ impl Check {
         }
     }
 
+    /// What no part of a check compares may differ still.
+    async fn look_again(&mut self) {
+        let Ok(answers) = self.asker.digests().await else {
+            return;
+        };
+        if let Some(difference) = compare::digests(&answers) {
+            let what = "the digest of all metadata and checksums, after the repair".to_owned();
+            let (groups, odd) = (difference.groups(), difference.odd_one_out());
+            let advice = "not mended: give that node a new copy (`A new replica` in the runbook)".to_owned();
+            self.differs(what, String::new(), groups, odd, advice).await;
+        }
+    }
+
     /// Also where nothing was to be mended: an earlier repair may have been broken off.
     async fn digests_differ(&mut self) -> bool {
         let answers = self.asker.digests().await;
@@ -239,6 +262,8 @@ impl Check {
                 on_their_way.push_back((place, asked));
             }
             let Some((place, asked)) = on_their_way.pop_front() else {
+                // That of the last range of all isn't known to be that.
+                self.stopped_after = (max_ranges > 0 && ranges >= max_ranges).then_some(ranges);
                 return Ok(());
             };
             let answers = self.answers(asked).await?;
@@ -320,8 +345,8 @@ impl Check {
             .collect();
         if !faults.is_empty() {
             let what = format!("metadata keys from 0x{}; {}", hex(from), faults.join("; "));
-            let nodes = answers.keys().cloned().map(|node| vec![node]).collect();
-            self.differs(what, String::new(), nodes, None, String::new()).await;
+            let (groups, odd) = compare::faults(answers, |found| (found.count, found.hash.clone(), found.next.clone()));
+            self.differs(what, String::new(), groups, odd, String::new()).await;
         }
         let found = answers.values().filter_map(|found| found.as_ref().ok());
         let seen: BTreeSet<_> = found.map(|found| (found.count, &found.hash, &found.next)).collect();
@@ -380,8 +405,8 @@ impl Check {
             .filter_map(|(node, found)| Some((node, found.as_ref().err()?)))
         {
             let what = format!("data of inode {ino} at {offset}; {node}: {why}");
-            let nodes = answers.keys().cloned().map(|node| vec![node]).collect();
-            self.differs(what, path.clone(), nodes, None, String::new()).await;
+            let (groups, odd) = compare::faults(answers, |found| found.sums.clone());
+            self.differs(what, path.clone(), groups, odd, String::new()).await;
         }
         if found.is_empty() {
             return Ok(());
@@ -410,7 +435,14 @@ impl Check {
         if !self.repair {
             return Vec::new();
         }
-        mend::all(&self.healer, self.asker.at_index, differences).await
+        let healer = self.healer.clone();
+        let mut all = std::pin::pin!(mend::all(&healer, self.asker.at_index, differences));
+        loop {
+            match tokio::time::timeout(TELL_EVERY, &mut all).await {
+                Ok(left) => return left,
+                Err(_) => self.progress().await,
+            }
+        }
     }
 
     /// The same part after mending; without, nobody is asked.

@@ -1,5 +1,6 @@
 //! What a node answers while its store is being copied: how far that is. All else is asked of the others.
 
+use super::super::alike;
 use super::super::live::Live;
 use super::super::peers::Peers;
 use super::super::status::resident_bytes;
@@ -49,6 +50,7 @@ impl ReceiverControl {
             unix_ms: unix_ms(),
             copy: Some(progress.message()),
             members: Some(self.live.now().members()),
+            settings: alike::settings(&self.config),
             ..NodeStatus::default()
         }
     }

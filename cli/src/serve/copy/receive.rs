@@ -4,6 +4,7 @@
 use super::super::listen;
 use super::super::live::Live;
 use super::super::peers::{Peers, channel};
+use super::super::repair::forget_scrub;
 use super::super::shared::Shared;
 use super::super::{STOP_WITHIN, notify};
 use super::control::ReceiverControl;
@@ -245,6 +246,9 @@ impl Work<'_> {
                 Ok(joint) => {
                     let counts = receiver.target.counts;
                     receiver.finish(joint).context("ending the copy")?;
+                    if counts.damaged > 0 {
+                        forget_scrub(&options.store);
+                    }
                     tracing::info!(
                         changed_keys = counts.changed,
                         bytes = counts.bytes,

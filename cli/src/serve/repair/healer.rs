@@ -93,6 +93,7 @@ impl Healer {
                     number: at.1,
                     is,
                     data,
+                    by_one: false,
                 }),
                 // The others may have something else there, which is right then.
                 None => unknown.push(at),
@@ -283,7 +284,15 @@ impl Healer {
             self.fetch(ino, number, is, Some(&change.from)).await
         };
         let from = || change.from.join(" and ");
-        Ok(data.map(|data| mend::Block { ino, number, is, data }).ok_or_else(|| {
+        let by_one = change.from.len() < 2;
+        let block = |data| mend::Block {
+            ino,
+            number,
+            is,
+            data,
+            by_one,
+        };
+        Ok(data.map(block).ok_or_else(|| {
             format!(
                 "{} didn't give block {number} of inode {ino}: it may have changed meanwhile",
                 from()

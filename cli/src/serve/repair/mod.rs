@@ -13,5 +13,6 @@ mod service;
 pub(super) use damage::Damage;
 pub(super) use healer::{AT_ONCE, Healed, Healer};
 pub(super) use reads::follow as follow_reads;
+pub(super) use record::forget as forget_scrub;
 pub(super) use scrub::{Scrubber, follow as follow_scrub};
 pub(super) use service::RepairService;

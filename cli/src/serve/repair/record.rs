@@ -39,6 +39,15 @@ fn path(store: &Path) -> PathBuf {
     store.join("scrub.json")
 }
 
+/// The next scrub is due at once: there is something to mend.
+pub(in super::super) fn forget(store: &Path) {
+    if let Err(error) = std::fs::remove_file(path(store))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, file = %path(store).display(), "the next scrub can't be brought forward");
+    }
+}
+
 impl Record {
     /// The next one, which begins then.
     pub(super) fn begin(&self, unix_ms: u64) -> Self {

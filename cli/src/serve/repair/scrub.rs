@@ -127,7 +127,12 @@ pub(in super::super) async fn follow(healer: Arc<Healer>) {
     let scrubber = &healer.shared().scrubber;
     let store = healer.shared().config.store.path.clone();
     let every_ms = healer.shared().config.scrub.every.as_millis() as u64;
-    scrubber.state().record = Record::read(&store);
+    {
+        let mut state = scrubber.state();
+        state.record = Record::read(&store);
+        // What wasn't mended is known in memory alone: it is looked for, rather than forgotten until tomorrow.
+        state.begin_now = state.record.next.is_none() && state.record.found > state.record.mended;
+    }
     let _ = tokio::time::timeout(SETTLE, scrubber.now.notified()).await;
     loop {
         let (is_running, left_ms) = {
@@ -157,6 +162,11 @@ pub(in super::super) async fn follow(healer: Arc<Healer>) {
                     tracing::error!(why, "the scrub stopped");
                 }
                 let _ = tokio::time::timeout(RETRY, scrubber.now.notified()).await;
+                // What lies before that place is read again when its time comes.
+                let mut state = scrubber.state();
+                if unix_ms() >= state.record.began_unix_ms.saturating_add(every_ms) {
+                    state.record = state.record.begin(unix_ms());
+                }
             }
         }
         save(&healer).await;
@@ -214,7 +224,11 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             bytes,
             suspects,
             damaged,
+            unreadable,
         } = step?;
+        if !unreadable.is_empty() {
+            tracing::error!(inodes = ?unreadable, "attributes stored here can't be read: `holdfast check --repair` puts them right");
+        }
         let suspected: Vec<(Ino, u64)> = suspects.into_iter().chain(damaged).collect();
         let mut healed = healer.heal(&suspected).await;
         if !healed.again.is_empty() {
@@ -235,6 +249,7 @@ async fn through(healer: &Arc<Healer>) -> Result<(), StoreError> {
             record.found += healed.mended + healed.left.len() as u64;
             record.mended += healed.mended;
             record.unjudged += healed.again.len() as u64;
+            record.metadata_differ |= !unreadable.is_empty();
             record.next = next.map(|key| hex(&key));
             if is_last {
                 record.ended_unix_ms = unix_ms();

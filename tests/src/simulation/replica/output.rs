@@ -24,6 +24,7 @@ impl Replica {
         if applied.0 > self.core.applied {
             self.core.applied_to(applied);
         }
+        self.look_at_log();
         self.output(turn);
         self.step_role(turn);
         self.step_handover(turn);
@@ -37,6 +38,12 @@ impl Replica {
             self.sequencer.progress(self.core.received(), self.core.committed());
         }
         self.publish(turn);
+    }
+
+    fn look_at_log(&mut self) {
+        let most = self.threads.log_total() - self.threads.log.geometry().segment_bytes;
+        self.core.log_room = most.saturating_sub(self.threads.log.used());
+        self.threads.asked |= self.core.take_log_full();
     }
 
     fn must_look_again(&mut self, turn: &mut Turn<'_>) -> bool {

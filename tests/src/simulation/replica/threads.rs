@@ -61,7 +61,9 @@ pub struct Threads {
     pub full_since_ms: Option<u64>,
     looks: u32,
     used_then: u64,
-    asked: bool,
+    /// The checkpoint under way was asked for: something waits for room.
+    starved: bool,
+    pub(super) asked: bool,
     checkpointing: bool,
     /// Why the batch that was applied beside a checkpoint wasn't.
     failed_beside: Option<String>,
@@ -73,6 +75,7 @@ impl Threads {
             applier: Some(Applier::new(store.clone(), redo_until)?),
             store,
             used_then: 0,
+            starved: false,
             log,
             waiting: VecDeque::new(),
             batch: None,
@@ -286,11 +289,14 @@ impl Replica {
         let threads = &mut self.threads;
         threads.looks += 1;
         let (used, total) = (threads.log.used(), threads.log_total());
+        // The product's checkpoint thread reads it before the log's thread has made room.
+        threads.used_then = threads.used_then.min(used);
         let busy = used.saturating_sub(threads.used_then) > total / 4 || used > total / 10 * 9;
         if self.out || threads.checkpointing || !(threads.asked || busy || threads.looks >= QUIET_LOOKS) {
             return;
         }
-        (threads.looks, threads.asked, threads.checkpointing) = (0, false, true);
+        threads.starved = std::mem::take(&mut threads.asked);
+        (threads.looks, threads.checkpointing) = (0, true);
         let most = turn.random.one_of(&[2000, 50_000, 400_000]);
         turn.later.push((turn.random.between(500, most), Event::CheckpointDone));
     }
@@ -310,11 +316,11 @@ impl Replica {
             Ok(index) => {
                 let threads = &mut self.threads;
                 let (used, total) = (threads.log.used(), threads.log_total());
-                if used > total / 4 * 3 {
+                if threads.starved || used > total / 4 * 3 {
                     self.kept.give_up();
                 }
-                threads.log.trim(self.kept.trim_to(index, turn.now_ms));
                 threads.used_then = threads.log.used();
+                threads.log.trim(self.kept.trim_to(index, turn.now_ms));
                 if threads.log_full {
                     turn.later.push((turn.random.between(100, 2000), Event::LogDone));
                 }
