@@ -33,6 +33,7 @@ const UNCOMMITTED_MAX: u64 = 64 << 20;
 const UNAPPLIED_MAX: u64 = 64 << 20;
 /// Bytes that a follower holds for a disk that doesn't take them.
 const UNSAVED_MAX: u64 = 48 << 20;
+const MESSAGE_MAX: u64 = 1 << 20;
 /// What an entry takes in the log besides its data, at most.
 const ENTRY_BYTES: u64 = 64;
 
@@ -46,8 +47,27 @@ pub struct CoreConfig {
     pub forgetful_wait_ms: u64,
     /// Of this start: for election timeouts, and to tell starts apart.
     pub seed: u64,
-    /// Length of the log: what isn't committed takes a quarter of it at most, so that another leader's entries find room.
-    pub log_bytes: u64,
+    pub sizes: Sizes,
+}
+
+/// Bytes of entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Not committed yet, in all.
+    pub uncommitted_max: u64,
+    /// In one message, if it has more than one.
+    pub message_max: u64,
+}
+
+impl Sizes {
+    /// For a log of this length: what isn't committed takes a quarter of it at most, so that another leader's entries find room;
+    /// and a log that holds nothing has room for any message.
+    pub fn of_log(log_bytes: u64) -> Self {
+        Self {
+            uncommitted_max: UNCOMMITTED_MAX.min(log_bytes / 4),
+            message_max: MESSAGE_MAX.min(log_bytes / 16),
+        }
+    }
 }
 
 /// What recovery found.
@@ -173,7 +193,6 @@ impl<O: OldEntries> Core<O> {
         };
         let log = MemoryLog::new(old, hard_state, start.last, voters);
         let election = config.election_ticks as usize;
-        let uncommitted_max = UNCOMMITTED_MAX.min(config.log_bytes / 4);
         let raft_config = raft::Config {
             id: config.id,
             election_tick: election,
@@ -181,13 +200,13 @@ impl<O: OldEntries> Core<O> {
             min_election_tick: election,
             max_election_tick: election + spread(election) + 1,
             applied: start.checkpoint.0,
-            max_size_per_msg: uncommitted_max.min(1 << 20),
+            max_size_per_msg: config.sizes.message_max,
             max_inflight_msgs: 1024,
             check_quorum: true,
             pre_vote: true,
             // The followers hear of a commit with the next entries, or with a heartbeat: they answer nobody before.
             skip_bcast_commit: true,
-            max_uncommitted_size: uncommitted_max,
+            max_uncommitted_size: config.sizes.uncommitted_max,
             max_committed_size_per_ready: 8 << 20,
             ..raft::Config::default()
         };

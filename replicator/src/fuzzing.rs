@@ -1,7 +1,7 @@
 //! What comes from a peer over the replication stream, for `fuzz/`: no panic, no answer that isn't a refusal or what was said,
 //! and what was decoded and is encoded again gives the same value. Not there in any other build.
 
-use crate::core::{Core, CoreConfig, CoreStart};
+use crate::core::{Core, CoreConfig, CoreStart, Sizes};
 use crate::memory_log::{OldEntries, Unread};
 pub use crate::net::fuzzing::greeting;
 use crate::net::fuzzing::{hello, read};
@@ -112,7 +112,7 @@ pub fn consensus(data: &[u8]) {
         lease_ms: 190,
         forgetful_wait_ms: 1000,
         seed: 7,
-        log_bytes: 1 << 30,
+        sizes: Sizes::of_log(1 << 30),
     };
     let mut input = Input(data);
     let start = CoreStart {

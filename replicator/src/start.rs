@@ -2,7 +2,7 @@
 
 use crate::clock::boottime_ms;
 use crate::copy::Kept;
-use crate::core::{Core, CoreConfig, CoreStart};
+use crate::core::{Core, CoreConfig, CoreStart, Sizes};
 use crate::disk_health::DiskHealth;
 use crate::dropped::Drops;
 use crate::error::ReplicaError;
@@ -303,7 +303,7 @@ impl Replica {
             lease_ms: options.lease.as_millis() as u64,
             forgetful_wait_ms: options.forgetful_wait.as_millis() as u64,
             seed: rand::rng().random(),
-            log_bytes: log_total,
+            sizes: Sizes::of_log(log_total),
         };
         let stored = open::stored(&store)?;
         let start = CoreStart {

@@ -2,7 +2,7 @@
 //! and without an end of the process where it can't be read.
 
 use bytes::Bytes;
-use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
+use holdfast_replicator::core::{Core, CoreConfig, CoreStart, Sizes};
 use holdfast_replicator::memory_log::{OldEntries, Unread};
 use holdfast_replicator::wire::{PeerMessage, RaftMessage};
 use holdfast_storage::log::{HardState, LogEntry};
@@ -51,7 +51,7 @@ fn core(start: CoreStart, unreadable: Option<u64>) -> Core<Stored> {
         lease_ms: 190,
         forgetful_wait_ms: 1000,
         seed: 7,
-        log_bytes: 1 << 30,
+        sizes: Sizes::of_log(1 << 30),
     };
     Core::new(config, start, Stored { unreadable }, 1).expect("a log as it should be")
 }

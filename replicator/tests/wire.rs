@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use holdfast_proto::stream;
-use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
+use holdfast_replicator::core::{Core, CoreConfig, CoreStart, Sizes};
 use holdfast_replicator::memory_log::{OldEntries, Unread};
 use holdfast_replicator::wire::{self, PeerMessage, RaftMessage};
 use holdfast_storage::log::LogEntry;
@@ -115,7 +115,7 @@ proptest! {
     /// Well-formed frames whose content no healthy peer would send.
     #[test]
     fn odd_messages_never_panic(messages in vec(raft_message(), 1..40), ticks in 0u64..40) {
-        let config = CoreConfig { id: 1, peers: vec![2, 3], election_ticks: 5, heartbeat_ticks: 1, lease_ms: 190, forgetful_wait_ms: 1000, seed: 7, log_bytes: 1 << 30 };
+        let config = CoreConfig { id: 1, peers: vec![2, 3], election_ticks: 5, heartbeat_ticks: 1, lease_ms: 190, forgetful_wait_ms: 1000, seed: 7, sizes: Sizes::of_log(1 << 30) };
         let start = CoreStart { clean: true, ..CoreStart::default() };
         let mut core = Core::new(config, start, NoDisk, 1).expect("an empty store");
         for now in 0..ticks {

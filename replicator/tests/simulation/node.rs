@@ -3,7 +3,7 @@
 use crate::cluster::Timers;
 use crate::disk::{SimDisk, append};
 use crate::random::Random;
-use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
+use holdfast_replicator::core::{Core, CoreConfig, CoreStart, Sizes};
 use holdfast_storage::log::{HardState, LogEntry};
 use holdfast_storage::types::{LogIndex, Term};
 
@@ -122,7 +122,7 @@ impl Node {
             lease_ms: timers.lease_ms(),
             forgetful_wait_ms: timers.forgetful_wait_ms,
             seed: random.next(),
-            log_bytes: 1 << 30,
+            sizes: Sizes::of_log(1 << 30),
         };
         let core =
             Core::new(config, start, self.disk.reader(), self.clock.at_ms(now_us)).expect("a stored state is valid");

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use handover::HandOver;
 use holdfast_replicator::api::{Failure, Request};
 use holdfast_replicator::copy::Kept;
-use holdfast_replicator::core::{Core, CoreConfig, CoreStart};
+use holdfast_replicator::core::{Core, CoreConfig, CoreStart, Sizes};
 use holdfast_replicator::gather::Gather;
 use holdfast_replicator::memory_log::{self, Unread};
 use holdfast_replicator::pins::Pins;
@@ -146,8 +146,11 @@ impl Replica {
             lease_ms: timers::LEASE_MS,
             forgetful_wait_ms: timers::FORGETFUL_WAIT_MS,
             seed: random.next(),
-            // Its logs are too short for a quarter of them: whose turn comes when, among those that wait, isn't known here.
-            log_bytes: u64::MAX,
+            sizes: Sizes {
+                // These logs are short, and whose turn comes when, among those that wait, isn't known here.
+                uncommitted_max: u64::MAX,
+                ..Sizes::of_log(log.geometry().total_bytes())
+            },
         };
         let start = CoreStart {
             hard_state: recovered.hard_state,
