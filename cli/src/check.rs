@@ -214,7 +214,9 @@ fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
     for node in &verdict.not_checked {
         text += &format!("  not checked: {node}\n");
     }
-    if outcome == Outcome::Incomplete {
+    // A node's name comes first; what was to be left out anyway needs nobody.
+    let is_of_a_node = |what: &String| !what.starts_with("data behind");
+    if outcome == Outcome::Incomplete && verdict.not_checked.iter().any(is_of_a_node) {
         text += "  Bring these nodes back (`holdfast status` says what they lack), then check again.\n";
     }
     text

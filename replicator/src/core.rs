@@ -59,6 +59,10 @@ pub struct Sizes {
     pub message_max: u64,
 }
 
+fn bytes_of(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.data.len() as u64 + ENTRY_BYTES).sum()
+}
+
 impl Sizes {
     /// For a log of this length: what isn't committed takes a quarter of it at most, so that another leader's entries find room;
     /// and a log that holds nothing has room for any message.
@@ -164,6 +168,8 @@ pub struct Core<O: OldEntries> {
     pub store_free: u64,
     /// Bytes that entries may take in the log beside what has to stay free for votes.
     pub log_room: u64,
+    /// Of entries that were taken in and aren't in `node.store()` yet.
+    stepped_bytes: u64,
     /// Entries were refused for want of it.
     is_log_full: bool,
     /// This node's active role waits for the lease to come back.
@@ -245,6 +251,7 @@ impl<O: OldEntries> Core<O> {
             eligible: true,
             store_free: 0,
             log_room: u64::MAX,
+            stepped_bytes: 0,
             is_log_full: false,
             suspended: false,
             data_elsewhere: false,
@@ -495,6 +502,7 @@ impl<O: OldEntries> Core<O> {
             MessageType::MsgAppend if !message.entries.is_empty() && !self.fits_log(&message.entries) => {
                 return;
             }
+            MessageType::MsgAppend => self.stepped_bytes += bytes_of(&message.entries),
             _ => {}
         }
         // An unknown peer or a stale message is raft-rs's to ignore.
@@ -531,13 +539,12 @@ impl<O: OldEntries> Core<O> {
     }
 
     fn unsaved_bytes(&self) -> u64 {
-        self.node.store().bytes_after(self.durable())
+        self.node.store().bytes_after(self.durable()) + self.stepped_bytes
     }
 
     /// Whether the log takes these behind what is on its way to it. Twice their length is asked for: a segment may end half used.
     fn fits_log(&mut self, entries: &[Entry]) -> bool {
-        let bytes: u64 = entries.iter().map(|entry| entry.data.len() as u64 + ENTRY_BYTES).sum();
-        let fits = (self.unsaved_bytes() + bytes).saturating_mul(2) <= self.log_room;
+        let fits = (self.unsaved_bytes() + bytes_of(entries)).saturating_mul(2) <= self.log_room;
         self.is_log_full |= !fits;
         fits
     }

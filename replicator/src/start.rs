@@ -146,7 +146,12 @@ fn open_store(options: &Options) -> Result<Opened<RealDisk, Rocks>, ReplicaError
     };
     identity.must_be(&options.cluster_id, &options.node)?;
     volume::remember(&options.store, &options.beside);
-    let meta = Rocks::open(&options.store.join("meta"))?;
+    let meta = options.store.join("meta");
+    if !meta.exists() {
+        // A release before this one made it after the identity; where it was lost, the checkpoint refuses an empty one.
+        drop(Rocks::create(&meta)?);
+    }
+    let meta = Rocks::open(&meta)?;
     // One of a release that left it open to all.
     Rocks::close_to_others(&options.store.join("meta"))?;
     Ok(open::open(disk, meta, identity)?)

@@ -13,11 +13,12 @@ const ADVICE: &str =
     "a store takes a local file system such as XFS, or ext4 with blocks of 4 KiB (`mkfs.ext4 -b 4096`)";
 
 /// What keeps files in memory, or on another machine's word.
-const FOREIGN: [(i64, &str); 5] = [
+const FOREIGN: [(i64, &str); 6] = [
     (0x0102_1994, "tmpfs"),
     (0x8584_58f6, "ramfs"),
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
     (0x6573_5546, "FUSE"),
 ];
 

@@ -125,8 +125,7 @@ fn go_round(disk: &SimDisk, log: &mut Log<SimDisk>, trimmed: u64, next: u64) {
     for index in next..next + 40 {
         log.append(None, &[entry(index, 7, 1000)]).expect("there is room");
         let (again, found) = open(disk, index - 12).expect("opens");
-        // Where the rotten segment is used again the rot is behind the end, and is cut as if it were a torn tail.
-        assert_eq!(found.last, LogIndex(index));
+        assert_eq!((found.last, found.torn), (LogIndex(index), None));
         let reader = again.reader();
         let first = LogIndex(index - 11).max(reader.first_index());
         let entries = reader.read(first, LogIndex(index + 1), usize::MAX).expect("reads");

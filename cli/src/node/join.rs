@@ -1,6 +1,6 @@
 //! `holdfast join`: from a token to a running node. Nothing is written before all is known to be right.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{BufRead, ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +15,7 @@ use holdfast_proto::control::{ConfigurationRequest, JoinToken, Member};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::{pem, token};
+use crate::error::Error;
 use crate::init::folders::file;
 use crate::local::block_on;
 use crate::output::{complain, print};
@@ -109,8 +110,7 @@ impl Join {
         };
         let mut text = String::new();
         let read = if file == Path::new("-") {
-            // The line is all of it: nobody should have to know how a terminal's input ends.
-            std::io::stdin().read_line(&mut text)
+            pasted(&mut std::io::stdin().lock(), &mut text)
         } else {
             std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
         };
@@ -221,6 +221,19 @@ fn is_free(store: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Up to where it is a whole token, which lines may be broken in: nobody should have to know how a terminal's input ends.
+/// A line without anything ends what isn't one.
+fn pasted(from: &mut impl BufRead, text: &mut String) -> std::io::Result<usize> {
+    loop {
+        let before = text.len();
+        let is_end = from.read_line(text)? == 0;
+        let is_blank = text[before..].trim().is_empty() && !text.trim().is_empty();
+        if is_end || is_blank || token::decode(text).is_ok() {
+            return Ok(text.len());
+        }
+    }
+}
+
 /// All of them, and checked as the daemon will; or none.
 fn write(into: &Path, files: &Files) -> anyhow::Result<()> {
     std::fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
@@ -234,12 +247,14 @@ fn write(into: &Path, files: &Files) -> anyhow::Result<()> {
     let write = || -> anyhow::Result<()> {
         for (name, mode, text) in all {
             let path = into.join(name);
-            if path.exists() {
-                // Another `join` at the same moment: those are its files.
-                anyhow::bail!("{} has just been made by somebody else", path.display());
+            let made = file(&path, mode, text);
+            // One that was there a moment later is another `join`'s.
+            let is_theirs =
+                matches!(&made, Err(Error::File { source, .. }) if source.kind() == ErrorKind::AlreadyExists);
+            if !is_theirs {
+                written.push(path);
             }
-            written.push(path.clone());
-            file(&path, mode, text)?;
+            made?;
         }
         holdfast_config::load(&into.join("holdfast.toml"))?;
         Ok(())
@@ -251,4 +266,26 @@ fn write(into: &Path, files: &Files) -> anyhow::Result<()> {
         }
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pasted_ends_with_the_token_or_a_blank_line() {
+        let whole = token::encode(&JoinToken {
+            node: "n2".into(),
+            key: vec![7; 200],
+            ..JoinToken::default()
+        });
+        let broken = format!("\n{}\n{}\nrm -r /\n", &whole[..60], &whole[60..]);
+        let (mut from, mut text) = (broken.as_bytes(), String::new());
+        pasted(&mut from, &mut text).unwrap();
+        assert_eq!(token::decode(&text).unwrap().node, "n2");
+        assert_eq!(from, b"rm -r /\n");
+        let (mut from, mut text) = ("holdfast-join-1.abc\n\nmore\n".as_bytes(), String::new());
+        pasted(&mut from, &mut text).unwrap();
+        assert_eq!(text.trim(), "holdfast-join-1.abc");
+    }
 }

@@ -80,6 +80,7 @@ impl<O: OldEntries> Core<O> {
             });
         }
         self.node.mut_store().append(&entries);
+        self.stepped_bytes = 0;
         self.held.push_back(Held {
             number,
             needs_sync,

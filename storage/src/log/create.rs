@@ -56,6 +56,15 @@ fn zero_segment<D: Disk>(disk: &D, path: &str, len: u64, zeros: &[u8]) -> io::Re
     file.set_len(len)?;
     // In one piece on disk where possible.
     file.reserve(0, len)?;
+    fill(&file, len, zeros)
+}
+
+/// So that nothing of what was there is left, sectors that can't be read among it.
+pub(super) fn clear<F: DiskFile>(file: &F, len: u64) -> io::Result<()> {
+    fill(file, len, &AlignedBuf::zeroed(PIECE.min(len) as usize))
+}
+
+fn fill<F: DiskFile>(file: &F, len: u64, zeros: &[u8]) -> io::Result<()> {
     let mut at = 0;
     while at < len {
         let piece = (zeros.len() as u64).min(len - at);

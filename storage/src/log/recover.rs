@@ -48,7 +48,7 @@ pub(super) fn open<D: Disk>(disk: &D, log_id: Hash, trimmed: LogIndex) -> Result
     } = replay;
     let passed = passed.map(|Passed { segments, why }| {
         // The writer takes the last one first, so the lowest number: the files of a log follow on each other.
-        free.extend(used.drain(..segments).rev().map(Segment::given_up));
+        free.extend(used.drain(..segments).rev().map(|segment| segment.given_up(true)));
         let first = index.first();
         tracing::warn!(what = why, %first, "log: damaged in what is checkpointed; it begins behind that");
         format!("{why}; all up to there is checkpointed, so the log begins behind it, at entry {first}")

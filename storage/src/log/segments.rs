@@ -31,11 +31,12 @@ pub(super) struct Segment<F> {
 }
 
 impl<F> Segment<F> {
-    /// Nothing in it is needed.
-    pub(super) fn given_up(self) -> Free<F> {
+    /// Nothing in it is needed. `damaged`: or in one that was given up with it.
+    pub(super) fn given_up(self, damaged: bool) -> Free<F> {
         Free {
             path: segment_path(self.number),
             file: self.file,
+            damaged,
         }
     }
 }
@@ -44,6 +45,8 @@ impl<F> Segment<F> {
 pub(super) struct Free<F> {
     pub(super) path: String,
     pub(super) file: Arc<F>,
+    /// It is written over with zeros first: what can't be read in it would be met again at the next start, as the log's end.
+    pub(super) damaged: bool,
 }
 
 /// What is held and in which files; the writer changes it, readers look things up.
@@ -109,6 +112,7 @@ impl<F: DiskFile> Files<F> {
                 free.push(Free {
                     file: open_segment(disk, &path, geometry)?,
                     path,
+                    damaged: false,
                 });
             }
         }

@@ -296,12 +296,20 @@ impl<D: Disk> Log<D> {
 
     /// The next batch begins a segment: one that was never used, or the oldest if nothing in it is needed.
     fn take_segment(&mut self) -> Result<(), LogError> {
-        let Some(Free { path, file }) = self.free.pop().or_else(|| self.oldest_if_trimmed()) else {
+        let Some(Free { path, file, damaged }) = self.free.pop().or_else(|| self.oldest_if_trimmed()) else {
             return Err(LogError::Full);
         };
         let number = self.cursor_segment() + 1;
         let new_path = segment_path(number);
         tracing::debug!(from = path, to = new_path, "log: goes on in another segment");
+        if damaged && let Err(source) = create::clear(&*file, self.geometry.segment_bytes) {
+            self.failed = true;
+            return Err(LogError::Io {
+                what: "clearing what is damaged in",
+                path,
+                source,
+            });
+        }
         // Crash before the folder is synced: it has either name, and neither makes its old batches current ones.
         let renamed = self
             .disk
@@ -333,7 +341,7 @@ impl<D: Disk> Log<D> {
             return None;
         }
         held.index.forget_segment(oldest);
-        held.segments.pop_front().map(Segment::given_up)
+        held.segments.pop_front().map(|segment| segment.given_up(false))
     }
 }
 

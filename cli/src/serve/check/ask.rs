@@ -72,10 +72,16 @@ impl Asker {
             limit: 0,
         };
         let mut answers = self.part(part).await?;
-        for found in answers.values_mut() {
-            if found.as_ref().is_ok_and(|found| found.hash.len() != 16) {
-                *found = Err("its software is older than the active node's and keeps no digest".into());
-            }
+        let is_older = |found: &Result<Found, String>| found.as_ref().is_ok_and(|found| found.hash.len() != 16);
+        let older: Vec<String> = answers
+            .iter()
+            .filter(|(_, found)| is_older(found))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in older {
+            answers.remove(&node);
+            let why = "its software is older than the active node's and keeps no digest";
+            self.missing.insert(node, why.into());
         }
         Ok(answers)
     }
@@ -158,18 +164,14 @@ impl Asker {
             };
             match tokio::time::timeout(patience, parts.recv()).await {
                 Ok(Some((node, part))) => {
-                    let found = part.found.and_then(|found| {
-                        if is_data && found.count > 0 && found.sums.is_empty() {
-                            return Err(
-                                "its software is older than the active node's and compares in another way".into(),
-                            );
-                        }
-                        Ok(found)
-                    });
-                    // One that was given up comes too late.
                     let name = self.shared.name_of(node);
-                    if !self.missing.contains_key(&name) {
-                        answers.insert(name, found);
+                    let is_older = |found: &Found| is_data && found.count > 0 && found.sums.is_empty();
+                    if part.found.as_ref().is_ok_and(is_older) {
+                        let why = "its software is older than the active node's and compares in another way";
+                        self.missing.insert(name, why.into());
+                    } else if !self.missing.contains_key(&name) {
+                        // One that was given up comes too late.
+                        answers.insert(name, part.found);
                     }
                 }
                 Ok(None) => return Err("this node lost the active role during the check".into()),

@@ -81,8 +81,9 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
         check.everything(request.max_ranges).await
     };
     if check.repair && (check.verdict.mended > check.verified || check.digests_differ().await) {
-        check.verify().await;
-        if done.is_ok() && check.verdict.differences == check.verdict.mended {
+        let all_verified = check.verify().await;
+        let is_whole = done.is_ok() && all_verified && check.stopped_after.is_none();
+        if is_whole && check.verdict.differences == check.verdict.mended {
             check.look_again().await;
         }
     }
@@ -166,12 +167,13 @@ fn of_file(ino: Ino, first: u64, differences: Vec<Difference<u64>>) -> Vec<Diffe
 }
 
 impl Check {
-    /// The store of a node that differed was changed beside its digest: that is reckoned anew.
-    async fn verify(&mut self) {
+    /// The store of a node that differed was changed beside its digest: that is reckoned anew. Whether it was on all.
+    async fn verify(&mut self) -> bool {
         self.verified = self.verdict.mended;
         let (shared, healer) = (self.asker.shared.clone(), self.healer.clone());
         let term = shared.view().term;
         let all = async move {
+            let mut done = true;
             for node in shared.members() {
                 let request = MendRequest {
                     verify: true,
@@ -180,12 +182,17 @@ impl Check {
                 };
                 if let Err(why) = healer.tell(&node, request).await {
                     tracing::warn!(node, why, "the digest couldn't be verified after the repair");
+                    done = false;
                 }
             }
+            done
         };
         let mut all = std::pin::pin!(all);
-        while tokio::time::timeout(TELL_EVERY, &mut all).await.is_err() {
-            self.progress().await;
+        loop {
+            match tokio::time::timeout(TELL_EVERY, &mut all).await {
+                Ok(done) => return done,
+                Err(_) => self.progress().await,
+            }
         }
     }
 

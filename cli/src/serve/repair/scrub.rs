@@ -127,11 +127,12 @@ pub(in super::super) async fn follow(healer: Arc<Healer>) {
     let scrubber = &healer.shared().scrubber;
     let store = healer.shared().config.store.path.clone();
     let every_ms = healer.shared().config.scrub.every.as_millis() as u64;
+    let record = Record::read(&store);
     {
         let mut state = scrubber.state();
-        state.record = Record::read(&store);
+        state.record = record;
         // What wasn't mended is known in memory alone: it is looked for, rather than forgotten until tomorrow.
-        state.begin_now = state.record.next.is_none() && state.record.found > state.record.mended;
+        state.begin_now |= state.record.next.is_none() && state.record.found > state.record.mended;
     }
     let _ = tokio::time::timeout(SETTLE, scrubber.now.notified()).await;
     loop {
