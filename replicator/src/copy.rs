@@ -10,7 +10,8 @@
 use crate::clock::boottime_ms;
 use crate::error::ReplicaError;
 use crate::handle::Handle;
-use crate::start::{self, Options};
+use crate::own_store;
+use crate::start::Options;
 use crate::view::{PeerView, View};
 use bytes::Bytes;
 use holdfast_storage::copy::{Joint, Target, is_copying};
@@ -215,13 +216,13 @@ impl Receiver {
         if !options.store.exists() {
             return Ok(false);
         }
-        Ok(is_copying(&start::open_disk(options)?)?)
+        Ok(is_copying(&own_store::open_disk(options)?)?)
     }
 
     /// `sound`: the replica that ran on it had applied all that its log held when it started, and ended in order.
     pub fn open(options: &Options, sound: bool) -> Result<Self, ReplicaError> {
-        let lock = start::lock(&options.store)?;
-        let disk = start::open_disk(options)?;
+        let lock = own_store::lock(&options.store)?;
+        let disk = own_store::open_disk(options)?;
         let identity = Identity::read(&disk)?.ok_or_else(|| StoreError::Identity {
             path: options.store.display().to_string(),
             why: "it isn't formatted".into(),

@@ -6,7 +6,10 @@
 mod election;
 mod facts;
 mod output;
+mod room;
 mod sound;
+
+pub use room::Sizes;
 
 use crate::forgetful::Forgetful;
 use crate::lease::{Lease, Timing};
@@ -27,15 +30,8 @@ const HERE_MS: u64 = 1500;
 const STATE_EVERY_MS: u64 = 400;
 /// No cluster counts that far; beyond it raft-rs's arithmetic overflows.
 const TERM_MAX: u64 = 1 << 62;
-/// Most bytes that are sequenced and not committed.
-const UNCOMMITTED_MAX: u64 = 64 << 20;
 /// Bytes of entries that are handed out and not applied, above which they are read back from the log when they are needed.
 const UNAPPLIED_MAX: u64 = 64 << 20;
-/// Bytes that a follower holds for a disk that doesn't take them.
-const UNSAVED_MAX: u64 = 48 << 20;
-const MESSAGE_MAX: u64 = 1 << 20;
-/// What an entry takes in the log besides its data, at most.
-const ENTRY_BYTES: u64 = 64;
 
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
@@ -48,30 +44,6 @@ pub struct CoreConfig {
     /// Of this start: for election timeouts, and to tell starts apart.
     pub seed: u64,
     pub sizes: Sizes,
-}
-
-/// Bytes of entries.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Not committed yet, in all.
-    pub uncommitted_max: u64,
-    /// In one message, if it has more than one.
-    pub message_max: u64,
-}
-
-fn bytes_of(entries: &[Entry]) -> u64 {
-    entries.iter().map(|entry| entry.data.len() as u64 + ENTRY_BYTES).sum()
-}
-
-impl Sizes {
-    /// For a log of this length: what isn't committed takes a quarter of it at most, so that another leader's entries find room;
-    /// and a log that holds nothing has room for any message.
-    pub fn of_log(log_bytes: u64) -> Self {
-        Self {
-            uncommitted_max: UNCOMMITTED_MAX.min(log_bytes / 4),
-            message_max: MESSAGE_MAX.min(log_bytes / 16),
-        }
-    }
 }
 
 /// What recovery found.
@@ -495,14 +467,7 @@ impl<O: OldEntries> Core<O> {
                 return;
             }
             // As if it were lost on the way: the leader finds out, and sends it again when the disk takes something.
-            MessageType::MsgAppend if !message.entries.is_empty() && self.unsaved_bytes() > UNSAVED_MAX => {
-                return;
-            }
-            // Nothing may wait for room: votes and answers would wait behind it.
-            MessageType::MsgAppend if !message.entries.is_empty() && !self.fits_log(&message.entries) => {
-                return;
-            }
-            MessageType::MsgAppend => self.stepped_bytes += bytes_of(&message.entries),
+            MessageType::MsgAppend if !self.take_in(&message.entries) => return,
             _ => {}
         }
         // An unknown peer or a stale message is raft-rs's to ignore.
@@ -536,22 +501,6 @@ impl<O: OldEntries> Core<O> {
             }
             _ => {}
         }
-    }
-
-    fn unsaved_bytes(&self) -> u64 {
-        self.node.store().bytes_after(self.durable()) + self.stepped_bytes
-    }
-
-    /// Whether the log takes these behind what is on its way to it. Twice their length is asked for: a segment may end half used.
-    fn fits_log(&mut self, entries: &[Entry]) -> bool {
-        let fits = (self.unsaved_bytes() + bytes_of(entries)).saturating_mul(2) <= self.log_room;
-        self.is_log_full |= !fits;
-        fits
-    }
-
-    /// Entries were refused since this was asked last: a checkpoint makes room.
-    pub fn take_log_full(&mut self) -> bool {
-        std::mem::take(&mut self.is_log_full)
     }
 
     /// A peer was started anew. raft-rs goes on from what it knew of it, but the end of its log may have been torn since,

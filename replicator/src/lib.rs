@@ -25,6 +25,7 @@ pub mod lease;
 pub mod linger;
 pub mod memory_log;
 pub mod net;
+mod own_store;
 pub mod pins;
 mod queue;
 pub mod roles;
