@@ -126,7 +126,9 @@ fn sound<F: DiskFile>(
     while segments < used.len() {
         let mut scanner = Scanner::new(log_id, geometry, &used[segments..]);
         match scanner.scan(trimmed) {
-            Ok(sound) => return Ok((sound, Some(Passed { segments, why: place }))),
+            // What holds no batch has no hard state either.
+            Ok(sound) if sound.replay.batch > 0 => return Ok((sound, Some(Passed { segments, why: place }))),
+            Ok(_) => break,
             Err(_) => segments += scanner.refused + 1,
         }
     }
