@@ -70,7 +70,7 @@ pub fn from_raft(entry: &Entry) -> LogEntry {
     }
 }
 
-/// Bytes of a catch-up read.
+/// Bytes of a catch-up read: several messages.
 const FETCH_BYTES: usize = 4 << 20;
 /// Of a read that the loop waits for.
 const REDO_BYTES: usize = 1 << 20;
@@ -123,6 +123,16 @@ fn term_of(old: &impl OldEntries, index: u64) -> Option<u64> {
 
 fn size(entry: &Entry) -> usize {
     entry.data.len() + 64
+}
+
+/// How many of these one message of so many bytes takes: at least one.
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += size(entry);
+        bytes == size(entry) || bytes <= max_bytes
+    };
+    entries.take_while(fits).count()
 }
 
 impl<O: OldEntries> MemoryLog<O> {
@@ -285,9 +295,9 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
             }
             let mut fetched = self.fetched.borrow_mut();
             if fetched.first().is_some_and(|entry| entry.index == low) {
-                let mut taken = std::mem::take(&mut *fetched);
-                taken.retain(|entry| entry.index < high);
-                return Ok(taken);
+                // The rest goes into the messages after this one: raft-rs asks as long as it may send.
+                let count = fitting(fetched.iter().take_while(|entry| entry.index < high), max);
+                return Ok(fetched.drain(..count).collect());
             }
             // Another peer that wants the same asks again with its next answer.
             if self.reading.borrow_mut().insert(low) {
@@ -301,13 +311,8 @@ impl<O: OldEntries> Storage for MemoryLog<O> {
         }
         let from = (low - self.first) as usize;
         let to = (high - self.first) as usize;
-        let mut bytes = 0;
-        let fits = |entry: &&Entry| {
-            let fits = bytes == 0 || bytes + size(entry) <= max;
-            bytes += size(entry);
-            fits
-        };
-        Ok(self.entries.range(from..to).take_while(fits).cloned().collect())
+        let count = fitting(self.entries.range(from..to), max);
+        Ok(self.entries.range(from..from + count).cloned().collect())
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
@@ -376,6 +381,21 @@ mod tests {
         assert!(log.first > 1);
         assert_eq!(log.term(log.first_index().unwrap() - 1).unwrap(), 0);
         assert!(log.term(log.first - 2).is_err());
+    }
+
+    /// What was read in one go is more than a follower's log may have room for.
+    #[test]
+    fn what_was_read_for_a_peer_goes_out_in_messages_of_the_size_asked_for() {
+        let mut log = MemoryLog::new(Nothing, HardState::default(), LogIndex(100), vec![1, 2, 3]);
+        let read: Vec<Entry> = (11..=60).map(|index| entry(index, if index == 30 { 5000 } else { 936 })).collect();
+        log.put_fetched(11, read);
+        let mut low = 11;
+        while let Ok(message) = log.entries(low, 61, 4000, GetEntriesContext::empty(true)) {
+            assert_eq!(message[0].index, low);
+            assert!(message.len() == 1 || message.iter().map(size).sum::<usize>() <= 4000);
+            low += message.len() as u64;
+        }
+        assert_eq!(low, 61, "none is left out");
     }
 
     #[test]
