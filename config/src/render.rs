@@ -112,7 +112,10 @@ fn places(out: &mut String, config: &Config) {
         out,
         "# The replicated log, preallocated: how far a node may fall behind and still catch up from it."
     );
-    line!(out, "# As much again is kept free for recovery.");
+    line!(
+        out,
+        "# As much again is kept free for recovery. A larger number later makes it longer at the next start."
+    );
     line!(out, "log_mib = {}", config.store.log_bytes / MIB);
     line!(out, "");
     line!(out, "# Where the PBX finds its files.");

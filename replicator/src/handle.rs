@@ -102,6 +102,7 @@ pub struct Handle {
     pub(crate) kept: Arc<Kept>,
     pub(crate) menders: Arc<OnceLock<mpsc::Sender<Rotten>>>,
     pub(crate) recovering: Arc<AtomicBool>,
+    pub(crate) log_bytes: u64,
 }
 
 impl Handle {
@@ -179,6 +180,11 @@ impl Handle {
     /// Where this node's log ended when it started.
     pub fn last_before(&self) -> LogIndex {
         self.last_before
+    }
+
+    /// Length of the log on disk, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes
     }
 
     pub fn gate(&self) -> &Arc<Gate> {

@@ -387,7 +387,9 @@ mod tests {
     #[test]
     fn what_was_read_for_a_peer_goes_out_in_messages_of_the_size_asked_for() {
         let mut log = MemoryLog::new(Nothing, HardState::default(), LogIndex(100), vec![1, 2, 3]);
-        let read: Vec<Entry> = (11..=60).map(|index| entry(index, if index == 30 { 5000 } else { 936 })).collect();
+        let read: Vec<Entry> = (11..=60)
+            .map(|index| entry(index, if index == 30 { 5000 } else { 936 }))
+            .collect();
         log.put_fetched(11, read);
         let mut low = 11;
         while let Ok(message) = log.entries(low, 61, 4000, GetEntriesContext::empty(true)) {

@@ -63,7 +63,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened<RealDisk, Rocks>, Replica
     let meta = Rocks::open(&meta)?;
     // One of a release that left it open to all.
     Rocks::close_to_others(&options.store.join("meta"))?;
-    Ok(storage::open(disk, meta, identity)?)
+    Ok(storage::open_with_log(disk, meta, identity, options.log_bytes)?)
 }
 
 /// The log is written with zeros to its end; without room for it, and as much again, nothing could be done afterwards either.

@@ -269,6 +269,7 @@ impl Replica {
             menders: Arc::default(),
             recovering: recovering.clone(),
             health: health.clone(),
+            log_bytes: log_total,
         };
         let settings = Settings {
             id: local.id,

@@ -51,15 +51,57 @@ pub fn format_as<D: Disk>(disk: &D, identity: &Identity, log: Geometry) -> Resul
 
 /// Opens a formatted store to go on with it; `meta` is the metadata store beside it.
 pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Opened<D, M>, StoreError> {
+    open_with_log(disk, meta, identity, 0)
+}
+
+/// As `open`; a log of fewer bytes than these is made longer, if there is room for it.
+pub fn open_with_log<D: Disk, M: Meta>(
+    disk: D,
+    meta: M,
+    identity: Identity,
+    log_bytes: u64,
+) -> Result<Opened<D, M>, StoreError> {
     // The process before may have been killed between a write and its sync. What it left, a batch at the end of the log or
     // the name of a new data file, looks like what is on disk, is taken for durable from here on, and is never synced again.
     disk.sync_all()
         .map_err(StoreError::disk("syncing", "the store's file system"))?;
-    let opened = open_to_read(disk, meta, identity)?;
+    let mut opened = open_to_read(disk, meta, identity)?;
+    grow(&mut opened.log, opened.store.data.disk(), log_bytes);
     opened.identity.upgrade(opened.store.data.disk())?;
     // So that a crash from here on is no clean stop.
     unmark_clean(opened.store.data.disk())?;
     Ok(opened)
+}
+
+/// Whatever comes in its way, there is a log, as long as it was or longer.
+fn grow<D: Disk>(log: &mut Log<D>, disk: &D, bytes: u64) {
+    let has = log.geometry().total_bytes();
+    if bytes <= has {
+        return;
+    }
+    // As much again stays free, or the store would be full from then on.
+    let needed = bytes - has + bytes;
+    let free = disk.space().map_or(u64::MAX, |space| space.free);
+    if free < needed {
+        tracing::warn!(
+            has_mib = has >> 20,
+            wanted_mib = bytes >> 20,
+            free_mib = free >> 20,
+            needed_mib = needed >> 20,
+            "the log isn't made longer: there is no room for it"
+        );
+    } else if let Err(error) = log.grow(bytes) {
+        let why = crate::error::chain(&error);
+        tracing::warn!(
+            has_mib = has >> 20,
+            wanted_mib = bytes >> 20,
+            why,
+            "the log isn't made longer"
+        );
+    } else {
+        let now = log.geometry().total_bytes();
+        tracing::info!(from_mib = has >> 20, to_mib = now >> 20, "the log's length");
+    }
 }
 
 /// What was opened to read is about to be changed.

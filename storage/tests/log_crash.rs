@@ -2,6 +2,7 @@
 //! the disk. What was acknowledged is there, what was replaced stays away, the hard state never goes back.
 
 use bytes::Bytes;
+use holdfast_storage::disk::Disk as _;
 use holdfast_storage::disk::sim::SimDisk;
 use holdfast_storage::log::{Geometry, HardState, Log, LogEntry, LogError, Recovered};
 use holdfast_storage::types::{LogIndex, Term};
@@ -35,7 +36,11 @@ enum Op {
         keep: u64,
     },
     Restart,
+    Grow,
 }
+
+/// Segments that a log is never made longer than here.
+const GROWN_MAX: u64 = 7;
 
 fn op() -> impl Strategy<Value = Op> {
     let size = prop_oneof![4 => 0..300_usize, 2 => 3000..9000_usize];
@@ -46,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4_u64).prop_map(|candidate| Op::Vote { candidate }),
         2 => (0..6_u64).prop_map(|keep| Op::Trim { keep }),
         1 => Just(Op::Restart),
+        1 => Just(Op::Grow),
     ]
 }
 
@@ -120,7 +126,7 @@ impl Model {
                     entries: Vec::new(),
                 })
             }
-            Op::Trim { .. } | Op::Restart => None,
+            Op::Trim { .. } | Op::Restart | Op::Grow => None,
         }
     }
 
@@ -190,6 +196,8 @@ struct Run {
     disk: SimDisk,
     log: Log<SimDisk>,
     model: Model,
+    /// That it surely has.
+    segments: u64,
 }
 
 /// What was under way when the machine crashed.
@@ -207,12 +215,23 @@ impl Run {
                 hard_state: HardState::default(),
                 ..Model::default()
             },
+            segments: u64::from(SMALL.segments),
         }
     }
 
     fn reopen(&mut self, in_flight: Option<&InFlight>) -> Result<(), LogError> {
         let (log, found) = Log::open(self.disk.clone(), ID, self.model.trimmed)?;
         self.log = log;
+        // A crash while it was made longer leaves it so, or as it was.
+        let segments = u64::from(self.log.geometry().segments);
+        assert!(
+            (self.segments..=self.segments + 1).contains(&segments),
+            "{segments} segments"
+        );
+        let names = self.disk.list("log").expect("a folder");
+        let files = names.iter().filter(|name| !name.starts_with("format")).count();
+        assert_eq!(files as u64, segments, "{names:?}");
+        self.segments = segments;
         self.log.trim(self.model.trimmed);
         self.model.settle(&self.log, &found, in_flight);
         Ok(())
@@ -237,6 +256,20 @@ impl Run {
                 assert!(matches!(error, LogError::Io { .. }), "{error}");
                 None
             }),
+            Op::Grow => {
+                let before = self.log.free_bytes();
+                let longer = self.log.geometry().total_bytes() + SMALL.segment_bytes;
+                self.log
+                    .grow(longer.min(GROWN_MAX * SMALL.segment_bytes))
+                    .map_err(|error| {
+                        assert!(matches!(error, LogError::Io { .. }), "{error}");
+                        None
+                    })?;
+                let added = self.log.geometry().total_bytes() - self.segments * SMALL.segment_bytes;
+                assert_eq!(self.log.free_bytes(), before + added);
+                self.segments += added / SMALL.segment_bytes;
+                Ok(())
+            }
             _ => {
                 let begun = self.model.plan(op).expect("all others append");
                 self.append(begun)

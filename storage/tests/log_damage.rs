@@ -372,3 +372,26 @@ fn dump(bytes: &[u8]) -> String {
         .filter(|(_, line)| line.iter().any(|byte| *byte != 0));
     lines.map(line).collect()
 }
+
+#[test]
+fn without_room_for_more_segments_it_stays_as_it_was() {
+    let (disk, mut log) = with_entries(3);
+    let before = disk.list("log").expect("a folder");
+    // For one of the two that are wanted.
+    let space = disk.space().expect("a disk");
+    disk.full(space.total - space.free + SMALL.segment_bytes + 4096);
+    let error = log.grow(6 * SMALL.segment_bytes).expect_err("there is no room");
+    assert!(matches!(error, LogError::Io { .. }), "{error}");
+    assert_eq!(log.geometry(), SMALL);
+    log.append(None, &[entry(4, 1, 1000)]).expect("goes on as before");
+    assert_eq!(
+        disk.list("log").expect("a folder").len(),
+        before.len(),
+        "nothing is left of it"
+    );
+    disk.full(u64::MAX);
+    log.grow(6 * SMALL.segment_bytes + 1).expect("there is room");
+    drop(log);
+    let (log, found) = Log::open(disk, ID, LogIndex::ZERO).expect("opens");
+    assert_eq!((log.geometry().segments, found.last), (6, LogIndex(4)));
+}

@@ -265,6 +265,7 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
             true,
         ));
     }
+    found.extend(of_log(shared.handle.log_bytes(), shared.config.store.log_bytes));
     let (own, settings) = (current.members(), alike::settings(&shared.config));
     let inner = shared.inner();
     for (peer, heard) in &inner.peers {
@@ -291,6 +292,24 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
         }
     }
     found
+}
+
+/// A segment, a sixteenth of a log at most, is what the two may differ by.
+fn of_log(has: u64, configured: u64) -> Option<Notice> {
+    let is_more = |one: u64, other: u64| one > other + other / 16;
+    let advice = if is_more(configured, has) {
+        "It is made longer when the daemon starts, if its volume then has as much free as the longer log takes and adds together (`df`): make room, then `systemctl restart holdfast`. The log output of the last start says what was in the way."
+    } else if is_more(has, configured) {
+        "A log is never made shorter, and a longer one does no harm: put the number that it has into the configuration. Only a new store gets a shorter one (see `A new replica` in the runbook)."
+    } else {
+        return None;
+    };
+    let what = format!(
+        "this node's log has {} MiB, and `store.log_mib` is {}",
+        has >> 20,
+        configured >> 20
+    );
+    Some(notice(what, advice, 0, false))
 }
 
 fn of_damage(damage: &Damage) -> Vec<Notice> {

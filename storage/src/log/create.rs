@@ -29,7 +29,7 @@ pub(super) fn create<D: Disk>(disk: &D, geometry: Geometry, log_id: Hash) -> Res
     if names.iter().any(|name| format!("{FOLDER}/{name}") == DESCRIPTION) {
         return Err(LogError::AlreadyFormatted);
     }
-    let zeros = AlignedBuf::zeroed(PIECE.min(geometry.segment_bytes) as usize);
+    let zeros = zeros(geometry);
     for place in 0..geometry.segments {
         let path = free_path(place);
         zero_segment(disk, &path, geometry.segment_bytes, &zeros).map_err(LogError::io("zeroing", path))?;
@@ -45,7 +45,11 @@ pub(super) fn create<D: Disk>(disk: &D, geometry: Geometry, log_id: Hash) -> Res
     describe(disk, geometry, log_id).map_err(LogError::io("writing", DESCRIPTION))
 }
 
-fn zero_segment<D: Disk>(disk: &D, path: &str, len: u64, zeros: &[u8]) -> io::Result<()> {
+pub(super) fn zeros(geometry: Geometry) -> AlignedBuf {
+    AlignedBuf::zeroed(PIECE.min(geometry.segment_bytes) as usize)
+}
+
+pub(super) fn zero_segment<D: Disk>(disk: &D, path: &str, len: u64, zeros: &[u8]) -> io::Result<()> {
     let file = disk.open(
         path,
         OpenHow {
@@ -106,8 +110,8 @@ fn remove_others<D: Disk>(disk: &D, names: &[String], geometry: Geometry) -> Res
     Ok(())
 }
 
-/// Crash before the rename is stable: no log yet, it is made again.
-fn describe<D: Disk>(disk: &D, geometry: Geometry, log_id: Hash) -> io::Result<()> {
+/// Crash before the rename is stable: no log yet, it is made again; or the description that there was.
+pub(super) fn describe<D: Disk>(disk: &D, geometry: Geometry, log_id: Hash) -> io::Result<()> {
     let file = disk.open(
         NEW_DESCRIPTION,
         OpenHow {

@@ -109,7 +109,7 @@ pub(super) fn seal_header(bytes: &mut [u8]) {
     put_crc(&mut bytes[..HEADER], CRC_AT);
 }
 
-/// How many segments of what size; the same for the life of a log.
+/// How many segments of what size. The size is the same for the life of a log, and their number never falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     pub segment_bytes: u64,

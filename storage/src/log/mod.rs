@@ -5,6 +5,8 @@
 //! Which crash each step survives:
 //! - *Making a log.* Segments are zeroed and synced first, `log/format` appears last, by rename. A crash before
 //!   that leaves no log; it is made again.
+//! - *Making it longer.* New segments are zeroed and synced under names that nothing looks at, then `log/format` counts them, then
+//!   they get their names. A crash before the second leaves the shorter log, and they are removed; after it the next start names them.
 //! - *Appending.* A batch is one write followed by one sync, and the next begins only after that. A crash leaves the
 //!   batch whole, torn or absent; torn and absent are the same: the log ends before it. What `append` has returned
 //!   for is never the torn one. An append of more than one batch can survive in part, from the front.
@@ -27,6 +29,7 @@ mod error;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod grow;
 mod index;
 mod reader;
 mod recover;

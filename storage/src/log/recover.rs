@@ -3,6 +3,7 @@
 use super::create::read_description;
 use super::error::LogError;
 use super::format::{self, BadRecord, Geometry, HEADER, Hash, Header, NoHeader, Record};
+use super::grow;
 use super::index::{BatchRef, Index};
 use super::segments::{Files, Free, Held, Segment, segment_path};
 use super::{HardState, Recovered};
@@ -38,6 +39,7 @@ pub(super) fn open<D: Disk>(disk: &D, log_id: Hash, trimmed: LogIndex) -> Result
             expected: hex(log_id),
         });
     }
+    grow::finish(disk, geometry)?;
     let Files { mut used, mut free } = Files::open(disk, geometry)?;
     let (Sound { replay, end }, passed) = sound(log_id, geometry, used.make_contiguous(), trimmed)?;
     let Replay {

@@ -49,6 +49,16 @@ pub(super) struct Free<F> {
     pub(super) damaged: bool,
 }
 
+impl<F: DiskFile> Free<F> {
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, path: String, geometry: Geometry) -> Result<Self, LogError> {
+        Ok(Self {
+            file: open_segment(disk, &path, geometry)?,
+            path,
+            damaged: false,
+        })
+    }
+}
+
 /// What is held and in which files; the writer changes it, readers look things up.
 pub(super) struct Held<F> {
     pub(super) index: Index,
@@ -109,11 +119,7 @@ impl<F: DiskFile> Files<F> {
                     file: open_segment(disk, &path, geometry)?,
                 });
             } else if name.ends_with(".free") {
-                free.push(Free {
-                    file: open_segment(disk, &path, geometry)?,
-                    path,
-                    damaged: false,
-                });
+                free.push(Free::open(disk, path, geometry)?);
             }
         }
         free.reverse();

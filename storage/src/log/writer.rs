@@ -3,6 +3,7 @@
 use super::create;
 use super::error::LogError;
 use super::format::{self, Geometry, HARD_STATE, HEADER, Hash, Header};
+use super::grow;
 use super::index::{BatchRef, Index};
 use super::recover::{self, Cursor, Opened};
 use super::segments::{FOLDER, Free, Segment, Shared, segment_path};
@@ -103,6 +104,22 @@ impl<D: Disk> Log<D> {
             index,
             term: held.index.term(index),
         })
+    }
+
+    /// Makes it as long as that, in whole segments of the size that it has, up to 1,024 of them; never shorter. Takes as long as writing that
+    /// many zeros. If there is no room (`Io`) it is as long as before; if it fails later on, the next opening says how long it is.
+    pub fn grow(&mut self, total_bytes: u64) -> Result<(), LogError> {
+        let to = grow::wanted(self.geometry, total_bytes);
+        if to == self.geometry {
+            return Ok(());
+        }
+        let new = grow::grow(&self.disk, self.shared.log_id, self.geometry, to)?;
+        let new = new.into_iter().map(|path| Free::open(&self.disk, path, to));
+        let new: Vec<_> = new.collect::<Result<_, _>>()?;
+        // They are used last: what was given up with damage goes first.
+        self.free.splice(0..0, new);
+        self.geometry = to;
+        Ok(())
     }
 
     /// Entries up to `index` aren't needed any more by this node. They stay readable until their segment is needed.

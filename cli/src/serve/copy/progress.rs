@@ -150,7 +150,7 @@ impl Progress {
         };
         let advice = if self.passes >= MANY_PASSES {
             format!(
-                "{advice} So much is changed meanwhile that it doesn't come to an end: it will when less is, or with a larger `store.log_mib` on the active node."
+                "{advice} So much is changed meanwhile that it doesn't come to an end: it will when less is, or with a larger `store.log_mib` on all three nodes (their daemons started anew, a standby's first)."
             )
         } else {
             advice.to_owned()
