@@ -104,12 +104,17 @@ impl Check {
             let mut events = daemon.answer(EVENT_WITHIN, client.check(request)).await?;
             let (mut differences, mut bar) = (Vec::new(), Bar::default());
             loop {
-                match daemon
-                    .next(EVENT_WITHIN, &mut events)
-                    .await
-                    .inspect_err(|_| output::progress(""))?
-                    .event
-                {
+                let event = match daemon.next(EVENT_WITHIN, &mut events).await {
+                    Ok(event) => event.event,
+                    Err(error) => {
+                        output::progress("");
+                        if self.json {
+                            output::print(&format!("{:#}\n", broken_off_json(&error, &differences)))?;
+                        }
+                        return Err(error);
+                    }
+                };
+                match event {
                     Some(Event::Progress(progress)) => output::progress(&progress_line(&progress, &mut bar)),
                     Some(Event::Difference(difference)) => {
                         output::progress("");
@@ -222,19 +227,27 @@ fn verdict_lines(outcome: Outcome, verdict: &CheckVerdict) -> String {
     text
 }
 
+/// What was found until it ended early: as the verdict's, but without what only the end tells.
+fn broken_off_json(why: &impl std::fmt::Display, differences: &[CheckDifference]) -> serde_json::Value {
+    json!({
+        "verdict": "broken off",
+        "same": false,
+        "why": why.to_string(),
+        "differences": differences.iter().map(difference_json).collect::<Vec<_>>(),
+    })
+}
+
+fn difference_json(difference: &CheckDifference) -> serde_json::Value {
+    json!({
+        "what": difference.what,
+        "path": (!difference.path.is_empty()).then_some(&difference.path),
+        "groups": difference.groups,
+        "mended": (!difference.mended.is_empty()).then_some(&difference.mended),
+        "odd_one_out": (!difference.odd_one_out.is_empty()).then_some(&difference.odd_one_out),
+    })
+}
+
 fn verdict_json(outcome: Outcome, verdict: &CheckVerdict, differences: &[CheckDifference]) -> serde_json::Value {
-    let list: Vec<_> = differences
-        .iter()
-        .map(|difference| {
-            json!({
-                "what": difference.what,
-                "path": (!difference.path.is_empty()).then_some(&difference.path),
-                "groups": difference.groups,
-                "mended": (!difference.mended.is_empty()).then_some(&difference.mended),
-                "odd_one_out": (!difference.odd_one_out.is_empty()).then_some(&difference.odd_one_out),
-            })
-        })
-        .collect();
     json!({
         "verdict": outcome.word(),
         "same": outcome == Outcome::Same,
@@ -243,7 +256,7 @@ fn verdict_json(outcome: Outcome, verdict: &CheckVerdict, differences: &[CheckDi
         "keys": verdict.keys,
         "difference_count": verdict.differences,
         "mended_count": verdict.mended,
-        "differences": list,
+        "differences": differences.iter().map(difference_json).collect::<Vec<_>>(),
         "not_checked": verdict.not_checked,
     })
 }
@@ -287,9 +300,19 @@ mod tests {
         for part in ["inode 17", "pbx/a.wav", "n2 is the odd one out", "n1+n3 | n2"] {
             assert!(line.contains(part), "{line}");
         }
-        let json = verdict_json(Outcome::Different, &verdict(false, 1, &[]), &[difference]);
+        let json = verdict_json(
+            Outcome::Different,
+            &verdict(false, 1, &[]),
+            std::slice::from_ref(&difference),
+        );
         assert_eq!(json["same"], false);
         assert_eq!(json["differences"][0]["odd_one_out"], "n2");
+        let json = broken_off_json(&"n1 went away", std::slice::from_ref(&difference));
+        assert_eq!(
+            (&json["verdict"], &json["why"]),
+            (&json!("broken off"), &json!("n1 went away"))
+        );
+        assert_eq!(json["differences"][0]["path"], "pbx/a.wav");
         let none = CheckDifference {
             what: "metadata".into(),
             ..CheckDifference::default()

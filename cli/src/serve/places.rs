@@ -7,7 +7,7 @@ use super::shared::Shared;
 use holdfast_config::Cluster;
 use holdfast_proto::control::change_request::Change;
 use holdfast_proto::control::places_server::Places;
-use holdfast_proto::control::{ChangeAnswer, ChangeRequest, Member, NodeStatusRequest, Role};
+use holdfast_proto::control::{ChangeAnswer, ChangeRequest, Member, Members, NodeStatusRequest, Role};
 use holdfast_replicator::clock::boottime_ms;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Places for PlacesService {
         let (mut took, mut not_yet) = (vec![self.shared.node().name.clone()], Vec::new());
         let until_ms = boottime_ms() + TAKEN_OVER_MS;
         for (name, client) in peers {
-            match taken_over(client, members.revision, until_ms).await {
+            match taken_over(client, &members, until_ms).await {
                 Ok(()) => took.push(name),
                 Err(why) => not_yet.push(format!("{name}: {why}")),
             }
@@ -190,15 +190,24 @@ fn apply(cluster: &mut Cluster, member: &Member, change: Change) -> anyhow::Resu
     Ok(())
 }
 
-async fn taken_over(mut client: super::peers::Control, revision: u64, until_ms: u64) -> Result<(), String> {
+/// None: not yet.
+fn has_taken_over(known: Option<&Members>, members: &Members) -> Option<Result<(), String>> {
+    let known = known.filter(|known| known.revision >= members.revision)?;
+    if known.revision == members.revision && known.nodes != members.nodes {
+        let why = "another change was made at the same moment, and it goes by that one: call this again";
+        return Some(Err(why.into()));
+    }
+    Some(Ok(()))
+}
+
+async fn taken_over(mut client: super::peers::Control, members: &Members, until_ms: u64) -> Result<(), String> {
     loop {
         let asked = tokio::time::timeout(LOOK_EVERY * 5, client.get_node_status(NodeStatusRequest {})).await;
         let why = match asked {
             Ok(Ok(status)) => {
                 let status = status.into_inner();
-                let known = status.members.as_ref().map_or(0, |members| members.revision);
-                if known >= revision {
-                    return Ok(());
+                if let Some(has) = has_taken_over(status.members.as_ref(), members) {
+                    return has;
                 }
                 if status.role() == Role::CatchingUp && status.copy.is_some() {
                     "its store is being copied; it takes this over after that".to_owned()
@@ -213,5 +222,31 @@ async fn taken_over(mut client: super::peers::Control, revision: u64, until_ms: 
             return Err(why);
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_change_of_the_same_moment_isn_t_this_one() {
+        let members = |revision, address: &str| Members {
+            revision,
+            nodes: vec![Member {
+                name: "n1".into(),
+                address: address.into(),
+                ..Member::default()
+            }],
+        };
+        let ours = members(5, "10.0.0.1");
+        let has = |known: Option<&Members>| has_taken_over(known, &ours);
+        assert_eq!(has(None), None);
+        assert_eq!(has(Some(&members(4, "10.0.0.1"))), None);
+        assert_eq!(has(Some(&ours)), Some(Ok(())));
+        // It knows ours, and one after it.
+        assert_eq!(has(Some(&members(6, "10.0.0.9"))), Some(Ok(())));
+        let why = has(Some(&members(5, "10.0.0.9"))).unwrap().unwrap_err();
+        assert!(why.contains("call this again"), "{why}");
     }
 }

@@ -34,6 +34,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 use walk::{Place, Walk};
+use words::Names;
 
 /// Keys of metadata in one part.
 const KEYS: u32 = 4096;
@@ -61,6 +62,7 @@ struct Check {
     verified: u64,
     /// Ranges after which it stopped, as it was asked to.
     stopped_after: Option<u64>,
+    names: Arc<Names>,
 }
 
 pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Events) {
@@ -74,6 +76,7 @@ pub(super) async fn run(healer: Arc<Healer>, request: CheckRequest, events: Even
         passed: 0,
         verified: 0,
         stopped_after: None,
+        names: Arc::default(),
     };
     let done = if request.quick {
         check.quick().await
@@ -378,7 +381,7 @@ impl Check {
                     let is_seen = end.as_ref().is_none_or(|end| difference.place < *end);
                     let is_left = !is_seen || !compare::is_mended(&difference, &again, &still);
                     let key = difference.place.clone();
-                    let (what, path) = self.look(move |shared| words::of_key(shared, &key)).await;
+                    let (what, path) = self.look(move |shared, names| words::of_key(shared, &key, names)).await;
                     let done = self.outcome(is_left, &left);
                     self.differs(what, path, difference.groups(), difference.odd_one_out(), done)
                         .await;
@@ -405,7 +408,7 @@ impl Check {
             return Ok(());
         }
         let path = self
-            .look(move |shared| words::path_of(shared, ino).unwrap_or_default())
+            .look(move |shared, names| names.path_of(shared, ino).unwrap_or_default())
             .await;
         for (node, why) in answers
             .iter()
@@ -432,9 +435,9 @@ impl Check {
     }
 
     /// On a thread that may wait for the disk: a folder can be long.
-    async fn look<T: Default + Send + 'static>(&self, look: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
-        let shared = self.asker.shared.clone();
-        let looked = tokio::task::spawn_blocking(move || look(&shared)).await;
+    async fn look<T: Default + Send + 'static>(&self, look: impl FnOnce(&Shared, &Names) -> T + Send + 'static) -> T {
+        let (shared, names) = (self.asker.shared.clone(), self.names.clone());
+        let looked = tokio::task::spawn_blocking(move || look(&shared, &names)).await;
         looked.unwrap_or_default()
     }
 

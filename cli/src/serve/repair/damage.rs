@@ -4,6 +4,7 @@ use super::Healed;
 use holdfast_replicator::clock::unix_ms;
 use holdfast_storage::types::{BLOCK, Ino};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Damaged blocks of which it is remembered why; there may be more.
 const LEFT_MAX: usize = 10_000;
@@ -17,6 +18,8 @@ pub(in super::super) struct Damage {
     pub(in super::super) left_since_unix_ms: u64,
     /// To be looked at again in a moment.
     again: BTreeSet<(Ino, u64)>,
+    /// Of those that are left, the last one that was tried again.
+    retried: Option<(Ino, u64)>,
 }
 
 impl Damage {
@@ -27,6 +30,16 @@ impl Damage {
 
     pub(super) fn take_again(&mut self) -> Vec<(Ino, u64)> {
         std::mem::take(&mut self.again).into_iter().collect()
+    }
+
+    /// So many at most of those that are left, each in its turn.
+    pub(super) fn next_left(&mut self, most: usize) -> Vec<(Ino, u64)> {
+        let behind = |at: (Ino, u64)| (Bound::Excluded(at), Bound::Unbounded);
+        let later = self.retried.map(|at| self.left.range(behind(at)));
+        let all = later.into_iter().flatten().chain(&self.left);
+        let next: Vec<_> = all.map(|(at, _)| *at).take(most.min(self.left.len())).collect();
+        self.retried = next.last().copied();
+        next
     }
 
     pub(in super::super) fn note(&mut self, healed: &Healed, blocks: &[(Ino, u64)]) {
@@ -56,5 +69,23 @@ impl Damage {
         } else if self.left_since_unix_ms == 0 {
             self.left_since_unix_ms = unix_ms();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_block_that_is_left_is_tried_again_in_its_turn() {
+        let mut damage = Damage::default();
+        assert!(damage.next_left(2).is_empty());
+        let at = |number| (Ino(7), number);
+        damage.left.extend((1..=5).map(|number| (at(number), String::new())));
+        assert_eq!(damage.next_left(2), [at(1), at(2)]);
+        damage.left.remove(&at(2));
+        assert_eq!(damage.next_left(2), [at(3), at(4)]);
+        assert_eq!(damage.next_left(2), [at(5), at(1)]);
+        assert_eq!(damage.next_left(9), [at(3), at(4), at(5), at(1)]);
     }
 }

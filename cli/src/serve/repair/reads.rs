@@ -14,6 +14,8 @@ const WAITING: usize = 256;
 const WITHIN: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY_EVERY: Duration = Duration::from_secs(30);
+/// Of those that were left, in one go: what is found meanwhile waits for no more. The next are tried at once if any was mended.
+const RETRIED: usize = 64;
 
 pub(in super::super) async fn follow(healer: Arc<Healer>) {
     tokio::join!(reads(healer.clone()), rest(healer));
@@ -52,21 +54,25 @@ async fn reads(healer: Arc<Healer>) {
 /// What applying and copying met, what wasn't known at once, and from time to time what was left.
 async fn rest(healer: Arc<Healer>) {
     let (mut looks, retry) = (0, RETRY_EVERY.as_secs() / LOOK_EVERY.as_secs());
+    let mut goes_on = false;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         looks += 1;
         let mut blocks = healer.shared().handle.store().take_rotten();
+        let retried = goes_on || looks % retry == 0;
         {
             let mut damage = healer.shared().damage();
             blocks.extend(damage.take_again());
-            if looks % retry == 0 {
-                blocks.extend(damage.left.keys());
+            if retried {
+                blocks.extend(damage.next_left(RETRIED));
             }
         }
+        goes_on = false;
         if !blocks.is_empty() {
             blocks.sort_unstable();
             blocks.dedup();
-            healer.heal(&blocks).await;
+            let healed = healer.heal(&blocks).await;
+            goes_on = retried && healed.mended > 0;
         }
     }
 }
