@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 use crate::error::{Error, Result};
+use crate::output;
 
 /// Status is answered from memory: longer means that something hangs.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -43,7 +44,14 @@ impl Target {
             Ok(config) => Ok(config.socket),
             // Not there, or not ours to read: the daemon may answer all the same.
             Err(ConfigError::Read { .. }) => Ok(defaults::SOCKET.into()),
-            Err(broken) => Err(broken.into()),
+            // One that runs goes on with what it read when the file was whole, and its status is what is needed now.
+            Err(broken) => {
+                output::complain(&format!(
+                    "{broken}\nThe daemon is asked at {} all the same. One that runs goes on; it wouldn't start again.",
+                    defaults::SOCKET
+                ));
+                Ok(defaults::SOCKET.into())
+            }
         }
     }
 }

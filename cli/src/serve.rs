@@ -33,6 +33,7 @@ use holdfast_proto::repair::repair_server::RepairServer;
 use holdfast_replicator::copy::Receiver;
 use holdfast_replicator::net::PROTOCOL;
 use holdfast_replicator::net::reach::Reach;
+use holdfast_replicator::roles::Role;
 use holdfast_replicator::{Options, Replica, clock};
 use holdfast_storage::RealStore;
 use live::Live;
@@ -220,21 +221,39 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
             }
         }
     }
-    // An active node gives the role away first, so that a planned restart costs a second and not a failover.
-    if shared.is_active() {
-        let within = units_stop(&shared.config) + HAND_OVER_WITHIN;
-        notify::send(&format!("EXTEND_TIMEOUT_USEC={}", (within + STOP_WITHIN).as_micros()));
-        match tokio::time::timeout(within, shared.handle.hand_over(None)).await {
-            Ok(Ok(to)) => tracing::info!(to, "handed the active role over"),
-            Ok(Err(why)) => tracing::warn!(why, "stopping without a hand-over"),
-            Err(_) => tracing::warn!("the hand-over didn't end in time; stopping without it"),
-        }
-    }
+    give_away(&shared).await;
     mounts.abort();
     following.iter().for_each(tokio::task::JoinHandle::abort);
     shared.end_mount().await;
     servers.stop();
     Ok(ended)
+}
+
+/// An active node gives the role away first, so that a planned restart costs a second and not a failover. A hand-over that is under
+/// way already comes to its end: the PBX is saying good-bye to its files.
+async fn give_away(shared: &Shared) {
+    let is_leaving = || matches!(shared.view().role, Role::HandOver { .. });
+    if !shared.is_active() && !is_leaving() {
+        return;
+    }
+    let within = units_stop(&shared.config) + HAND_OVER_WITHIN;
+    notify::send(&format!("EXTEND_TIMEOUT_USEC={}", (within + STOP_WITHIN).as_micros()));
+    let given = async {
+        while is_leaving() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        // It may have come back, or have gone where it was to go.
+        if shared.is_active() {
+            shared.handle.hand_over(None).await.map(Some)
+        } else {
+            Ok(None)
+        }
+    };
+    match tokio::time::timeout(within, given).await {
+        Ok(Ok(to)) => tracing::info!(to, "handed the active role over"),
+        Ok(Err(why)) => tracing::warn!(why, "stopping without a hand-over"),
+        Err(_) => tracing::warn!("the hand-over didn't end in time; stopping without it"),
+    }
 }
 
 /// Tells the replication stream where the peers are, and what certificates to show.

@@ -10,7 +10,7 @@ use crate::local::{Daemon, Target, block_on};
 use crate::output;
 
 /// A step may be the orderly stop of a PBX unit, whose own limit is the agent's to keep.
-const STEP_WITHIN: Duration = Duration::from_secs(300);
+const STEP_WITHIN: Duration = Duration::from_secs(1200);
 
 #[derive(Args)]
 pub struct Switchover {

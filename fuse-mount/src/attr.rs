@@ -7,8 +7,14 @@ use holdfast_storage::record::Inode;
 use holdfast_storage::types::{BLOCK, Ino, Time};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long the kernel may keep names and attributes: all changes go through this one kernel, so for ever.
+/// How long the kernel may keep names: all changes go through this one kernel, so for ever.
 pub(crate) const TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long it may keep attributes that it asked for. It drops what a change makes stale, but an answer that was on its way
+/// meanwhile may bring that back; for some changes (in a directory, of an ACL, through a mapping) it doesn't notice that.
+pub(crate) fn asked_ttl(attr: &FileAttr) -> Duration {
+    Duration::from_secs(if attr.kind == FileType::Directory { 5 } else { 60 })
+}
 
 /// Inode numbers are never reused.
 pub(crate) const GENERATION: Generation = Generation(0);

@@ -18,8 +18,9 @@ use std::sync::{Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tracing::{debug, warn};
 
-/// After a removal whose outcome isn't known, or a reaping that failed: looks at all orphans that the store has.
-const LOOKS: u32 = 3;
+/// After a removal whose outcome isn't known, or a reaping that failed: looks at all orphans that the store has, for an hour. What isn't
+/// committed yet may be when a majority is back.
+const LOOKS: u32 = 360;
 
 #[derive(Default)]
 pub(crate) struct Orphans {

@@ -116,8 +116,8 @@ impl<B: Backend> Desk<B> {
         });
     }
 
-    /// As `change_when`, for pages of a mapping: no program waits for the answer, and the kernel would go on showing
-    /// what isn't stored.
+    /// As `change_when`, for pages of a mapping: no program waits for the answer. If it isn't known what is stored, the kernel
+    /// is told to look.
     pub(crate) fn write_back<R: Refuse>(
         self: &Arc<Self>,
         wait: Wait,
@@ -126,9 +126,12 @@ impl<B: Backend> Desk<B> {
         ino: Ino,
         give: impl FnOnce(&Self, Reply, R) + Send + 'static,
     ) {
-        self.change_or(wait, reply, op, give, move |desk, _, doubt| {
+        self.change_or(wait, reply, op, give, move |desk, failure, doubt| {
             desk.opens.lost(ino);
-            desk.doubt(doubt);
+            // What was refused is known: the pages stay as they are in memory, for a mapping that processes share must not jump back.
+            if !matches!(failure, Failure::Refused(_)) {
+                desk.doubt(doubt);
+            }
         });
     }
 

@@ -1,6 +1,6 @@
 //! The kernel's requests: each is translated, handed on and answered. Nothing else happens here.
 
-use crate::attr::{self, GENERATION, TTL};
+use crate::attr::{self, GENERATION, TTL, asked_ttl};
 use crate::backend::Backend;
 use crate::class;
 use crate::directory;
@@ -101,7 +101,9 @@ impl<B: Backend> Filesystem for Active<B> {
         };
         let desk = Arc::clone(&self.desk);
         self.desk.answer(reply, found, move |found, reply| match found {
-            Some(found) => desk.entry(&found, reply, |attr, reply| reply.entry(&TTL, attr, GENERATION)),
+            Some(found) => desk.entry(&found, reply, |attr, reply| {
+                reply.entry_with_ttls(&asked_ttl(attr), &TTL, attr, GENERATION);
+            }),
             None => reply.entry(&TTL, &attr::absent(), GENERATION),
         });
     }
@@ -117,7 +119,8 @@ impl<B: Backend> Filesystem for Active<B> {
             self.desk.orphans.add(ino(number));
         }
         let found = found.and_then(|inode| attr::of(ino(number), &inode));
-        self.desk.answer(reply, found, |attr, reply| reply.attr(&TTL, &attr));
+        self.desk
+            .answer(reply, found, |attr, reply| reply.attr(&asked_ttl(&attr), &attr));
     }
 
     fn setattr(

@@ -113,6 +113,7 @@ fn status() -> control::NodeStatus {
         // See `members`, which came later.
         members: None,
         settings: std::collections::HashMap::new(),
+        odd_one_out: String::new(),
     }
 }
 

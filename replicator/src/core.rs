@@ -138,6 +138,7 @@ pub struct Core<O: OldEntries> {
     /// Facts that peers want to know and the core doesn't.
     pub eligible: bool,
     pub store_free: u64,
+    pub store_spare: u64,
     /// Bytes that entries may take in the log beside what has to stay free for votes.
     pub log_room: u64,
     /// Of entries that were taken in and aren't in `node.store()` yet.
@@ -222,6 +223,7 @@ impl<O: OldEntries> Core<O> {
             asked_to_lead: 0,
             eligible: true,
             store_free: 0,
+            store_spare: 0,
             log_room: u64::MAX,
             stepped_bytes: 0,
             is_log_full: false,
@@ -314,6 +316,8 @@ impl<O: OldEntries> Core<O> {
     pub fn reached(&mut self, peer: u64) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.reached = true;
+            // It has forgotten what this node said before; whether it lets this one stand for election hangs on that.
+            self.state_sent.1 = 0;
         }
     }
 

@@ -201,7 +201,7 @@ impl Handle {
         self.send(Command::Mounted { term });
     }
 
-    /// The peer that doesn't hold what the two others do, as far as the active node knows.
+    /// The node that doesn't hold what the two others do, as far as the active node knows; it may be this one.
     pub fn odd_one_out(&self, id: Option<u64>) {
         self.send(Command::OddOneOut(id));
     }

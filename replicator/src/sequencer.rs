@@ -73,6 +73,8 @@ pub struct Sequencer<D: Disk = RealDisk, M: Meta = Rocks> {
     pub linger: Linger,
     /// No room for more on this node or on the better standby.
     pub full: bool,
+    /// Nor for what may go on when it is full.
+    pub spent: bool,
     /// Changes acknowledged since the start of this role; the first of them ends a failover.
     pub acknowledged: u64,
 }
@@ -92,6 +94,7 @@ impl<D: Disk, M: Meta> Sequencer<D, M> {
             urgency: Urgency::default(),
             linger: Linger::default(),
             full: false,
+            spent: false,
             acknowledged: 0,
         }
     }
@@ -137,7 +140,7 @@ impl<D: Disk, M: Meta> Sequencer<D, M> {
     }
 
     fn admit(&mut self, request: Request, core: &mut impl Propose, term: Term, now: Now) -> Submitted {
-        if self.full && needs_space(&request.op) {
+        if self.full && needs_space(&request.op) && (self.spent || !stays_within(&*self.store, &request.op)) {
             (request.done)(Err(Failure::Refused(Refusal::NoSpace)));
             return Submitted::Done;
         }
@@ -305,6 +308,21 @@ fn is_last(store: &impl View, op: &Op) -> bool {
     match store.get(&holdfast_storage::key::inode(ino)) {
         Seen::Value(value) => Inode::decode(&value).is_ok_and(|inode| inode.class.profile().last),
         Seen::Absent | Seen::NotInMemory => false,
+    }
+}
+
+/// A database that can't write over what it has can't even be brought to its end, nor started again; and a page of a mapping
+/// that isn't taken would be shown as it was before. Holes in what is written over are all that this can fill.
+fn stays_within(store: &impl View, op: &Op) -> bool {
+    let Op::Write { ino, offset, data, .. } = op else {
+        return false;
+    };
+    match store.get(&holdfast_storage::key::inode(*ino)) {
+        Seen::Value(value) => {
+            Inode::decode(&value).is_ok_and(|inode| offset.saturating_add(data.len() as u64) <= inode.size)
+        }
+        // The planner says what it is told to say: that it isn't there, or has to be read first.
+        Seen::Absent | Seen::NotInMemory => true,
     }
 }
 

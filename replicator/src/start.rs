@@ -526,6 +526,7 @@ fn first_view(recovered: &holdfast_storage::log::Recovered, checkpoint: LogIndex
         handover: None,
         waiting: 0,
         has_room: true,
+        unapplied: 0,
         room: 0,
     }
 }

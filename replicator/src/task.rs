@@ -32,6 +32,8 @@ use crate::unapplied::Unapplied;
 use crate::view::{Failover, PeerView, View};
 use crate::waiting::Waiting;
 use crate::wire::PeerMessage;
+pub use fitness::UNAPPLIED_MAX;
+use holdfast_proto::stream;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::copy;
@@ -140,11 +142,14 @@ pub(crate) struct State {
     /// Since when this node has been unwell; not before `leave_again_ms` it gives the role away again by itself.
     unwell_since_ms: Option<u64>,
     leave_again_ms: u64,
-    /// A peer whose replica is known to differ from the two others.
+    /// The node, this one maybe, whose replica is known to differ from the two others.
     odd_one_out: Option<u64>,
     agent_away_since_ms: Option<u64>,
     /// For longer than it takes to start it anew.
     agent_is_away: bool,
+    agent_objects_since_ms: Option<u64>,
+    /// For longer than a passing trouble.
+    agent_objects: bool,
     failover: Option<Failover>,
     vip_not_before_ms: u64,
     /// The core has more to hand out.
@@ -281,18 +286,22 @@ impl Task {
         if let Ok(space) = self.store.space() {
             self.state.space = space;
             self.core.store_free = space.above(self.settings.reserve);
-            // This node and the better standby must both have room, also for what they haven't applied yet.
-            let standby = self
-                .settings
-                .names
-                .keys()
-                .filter_map(|id| self.core.peer(*id)?.state)
-                .map(|state| self.core.room(state.store_free, state.applied))
-                .max();
-            let own = self.core.room(self.core.store_free, self.store.applied().0);
-            self.state.room = standby.unwrap_or(u64::MAX).min(own);
+            self.core.store_spare = space.above(self.settings.reserve / 2);
+            self.state.room = self.room(self.core.store_free, |state| state.store_free);
             self.sequencer.full = self.state.room == 0;
+            self.sequencer.spent = self.room(self.core.store_spare, |state| state.store_spare) == 0;
         }
+    }
+
+    /// This node and the better standby must both have room, also for what they haven't applied yet.
+    fn room(&self, own: u64, free: impl Fn(&stream::NodeState) -> u64) -> u64 {
+        let names = self.settings.names.keys();
+        let standby = names
+            .filter_map(|id| self.core.peer(*id)?.state)
+            .map(|state| self.core.room(free(&state), state.applied))
+            .max();
+        let own = self.core.room(own, self.store.applied().0);
+        standby.unwrap_or(u64::MAX).min(own)
     }
 
     fn look_at_log(&mut self) {

@@ -39,6 +39,8 @@ pub struct View {
     pub waiting: usize,
     /// Its disk is above its reserve, as far as this is known.
     pub has_room: bool,
+    /// Bytes of entries that this node has yet to apply.
+    pub unapplied: u64,
     /// Bytes that this node and the better standby can still take before changes are refused.
     pub room: u64,
 }

@@ -57,6 +57,7 @@ fn messages() -> Vec<(&'static str, PeerMessage)> {
         history: 1_700_000_000_000_000_000,
         suspended: true,
         third_store: 0,
+        store_spare: 0,
     };
     let part = stream::CheckPart {
         index: 44,

@@ -4,6 +4,8 @@
 mod common;
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -323,6 +325,17 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
         fs::write(file, vec![1; 420 << 20]).unwrap();
     }
     fill_until_refused(&lab, &active);
+    // A database writes over what it has, or it can't even be stopped.
+    let there = active.mnt().join("file-1");
+    let written = common::start(move || {
+        let file = fs::OpenOptions::new().write(true).open(there)?;
+        file.write_all_at(&vec![7; 100_000], 1_000_000)?;
+        file.sync_all()?;
+        let beyond = file.write_all_at(&[7; 2], 2_499_999);
+        Ok::<_, io::Error>(beyond.expect_err("it would be longer").raw_os_error())
+    });
+    let beyond = written.within(PATIENCE).expect("a write ends").unwrap();
+    assert_eq!(beyond, Some(libc::ENOSPC));
     // What needs no room goes on, and so do the nodes.
     let removed = active.mnt().join("file-0");
     common::start(move || fs::remove_file(removed))
@@ -427,7 +440,7 @@ fn memory_stays_bounded_on_all_nodes_while_a_standby_takes_nothing() {
     let storm = move || {
         let block: Vec<u8> = (0..1 << 18).flat_map(|at: u32| at.to_le_bytes()).collect();
         let mut file = fs::File::create(mount.join("storm"))?;
-        (0..300).try_for_each(|_| std::io::Write::write_all(&mut file, &block))?;
+        (0..300).try_for_each(|_| io::Write::write_all(&mut file, &block))?;
         file.sync_all()
     };
     let done = common::start(storm).within(seconds(120)).expect("the storm ends");

@@ -32,6 +32,48 @@ stop = ["/bin/sh", "-c", "kill $(cat {dir}/pbx.pid)"]
 status = ["/bin/sh", "-c", "kill -0 $(cat {dir}/pbx.pid)"]
 "#;
 
+/// Doesn't start while somebody says so.
+const BROKEN: &str = r#"
+[[unit]]
+name = "pbx"
+start = ["/bin/sh", "-c", "test ! -e {dir}/broken && echo $$ > {dir}/pbx.pid && exec sleep 100000"]
+stop = ["/bin/sh", "-c", "kill $(cat {dir}/pbx.pid)"]
+status = ["/bin/sh", "-c", "kill -0 $(cat {dir}/pbx.pid)"]
+start_timeout_ms = 3000
+"#;
+
+/// An image that is missing there, a port that is taken: nobody is told until the PBX is to start.
+#[test]
+fn a_pbx_that_does_not_start_on_the_new_active_node_is_started_on_another() {
+    let lab = lab(LabOptions {
+        units: BROKEN.into(),
+        ..LabOptions::default()
+    });
+    let active = ready(&lab);
+    let broken = lab.others(active.name())[0].clone();
+    fs::write(broken.dir().join("broken"), "").unwrap();
+    let switched = wait_for("the switch", PATIENCE, || {
+        let words = ["holdfast", "switchover", "--to", broken.name()];
+        Ok(active.exec_within(&words, seconds(60))?.status.success().then_some(()))
+    });
+    switched.unwrap();
+    let served = wait_for("the PBX on another node", seconds(60), || {
+        let view = lab.status()?;
+        let next = view["active"].as_str().filter(|next| *next != broken.name());
+        let is_well = |next: &&str| {
+            let units = &cluster_status::entry(&view, next)["units"];
+            units.to_string().contains("healthy")
+        };
+        Ok(next.filter(is_well).map(str::to_owned))
+    });
+    let next = served.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(40)));
+    // And there it stays.
+    pause(seconds(8));
+    assert_eq!(lab.wait_active(PATIENCE).unwrap(), next);
+    let written = write(lab.node(&next).mnt().join("file"), *b"served").within(PATIENCE);
+    written.expect("a write ends").unwrap();
+}
+
 #[test]
 fn what_was_acknowledged_survives_the_death_of_the_active_node() {
     let lab = lab(LabOptions::default());

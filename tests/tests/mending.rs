@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use bytes::Bytes;
-use common::{Appender, PATIENCE, assert_records, assert_same, content, lab, ready, seconds, start, wait_logged};
+use common::{
+    Appender, PATIENCE, assert_records, assert_same, content, lab, ready, seconds, start, wait_logged, wait_other,
+};
 use holdfast_storage::data::{self, sums};
 use holdfast_storage::key;
 use holdfast_storage::meta::rocks::Rocks;
@@ -344,15 +346,23 @@ fn differences_put_in_by_hand_are_named_and_mended() {
     }
     assert!(said.contains("different: 4 differences"), "{said}");
 
-    // While it is active its differences may be in the kernel's memory and the PBX's.
-    switch(&active, &odd);
-    let (output, said) = holdfast(&odd, &["check", "--repair"]);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    // It takes the role from none that is as good as the third.
+    let because = format!("{}: no, because it doesn't hold the same as the two others", odd.name());
+    wait_notice(&active, &because, true);
+    let (output, said) = holdfast(&active, &["switchover", "--to", odd.name()]);
     assert!(
-        said.contains("it is active: move the role") && !said.contains("  mended"),
+        !output.status.success() && said.contains("doesn't hold the same as the two others"),
         "{said}"
     );
-    switch(&odd, &active);
+    for _ in 0..3 {
+        let before = ready(&lab);
+        before.kill().unwrap();
+        let after = wait_other(&lab, &before);
+        assert!(after.name() != odd.name(), "the odd one out became active");
+        before.start().unwrap();
+        lab.wait_all_up_to_date(PATIENCE).unwrap();
+    }
+    let active = ready(&lab);
 
     let load = Appender::start(active.mnt().join("records"), false);
     load.wait_for(50);
@@ -372,6 +382,39 @@ fn differences_put_in_by_hand_are_named_and_mended() {
     assert!(content(&odd.mnt().join("second")).is_empty());
     let outcome = lab.check().unwrap();
     assert_eq!(outcome.verdict, CheckVerdict::Same, "{}", outcome.said);
+}
+
+/// While it is active its differences may be in the kernel's memory and the PBX's.
+#[test]
+fn an_active_node_that_differs_is_mended_after_it_gave_the_role_away() {
+    let lab = lab(LabOptions::default());
+    let active = ready(&lab);
+    with_file(&lab, &active, "file");
+    let odd = lab.others(active.name())[0].clone();
+    change_store(&lab, &odd, |_| vec![Change::Delete(key::dirent(Ino::ROOT, b"file"))]);
+    // Nobody has looked yet.
+    switch(&ready(&lab), &odd);
+    let (output, said) = holdfast(&odd, &["check", "--repair"]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("it is active: move the role") && !said.contains("  mended"),
+        "{said}"
+    );
+    let (output, said) = holdfast(&odd, &["scrub"]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    // What changes has the digests compared.
+    let path = odd.mnt().join("other");
+    start(move || File::create(path))
+        .within(PATIENCE)
+        .expect("ends")
+        .unwrap();
+    wait_notice(&odd, &format!("{} doesn't hold the same", odd.name()), true);
+    let active = lab.others(odd.name())[0].clone();
+    switch(&odd, &active);
+    let (output, said) = holdfast(&active, &["check", "--repair"]);
+    assert!(output.status.success() && said.contains("same now: "), "{said}");
+    wait_notice(&active, "doesn't hold the same", false);
+    assert_same(&lab);
 }
 
 fn document_in(said: &str) -> &str {

@@ -7,6 +7,7 @@ use super::status::CATCHING_UP;
 use crate::words;
 use holdfast_config::tls_files::End;
 use holdfast_proto::control::{AgentReport, Members, Notice};
+use holdfast_replicator::UNAPPLIED_MAX;
 use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::disk_health::Fault;
 use holdfast_replicator::roles::Role;
@@ -15,6 +16,7 @@ use holdfast_replicator::view::View;
 /// So long before a certificate runs out status says so.
 const WARN_DAYS: i64 = 30;
 const DAY_S: i64 = 24 * 60 * 60;
+const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 
 fn notice(what: String, advice: &str, since_unix_ms: u64, serious: bool) -> Notice {
     Notice {
@@ -95,11 +97,11 @@ pub(super) fn of(
             true,
         ));
     }
-    if view.full {
+    if view.full && matches!(view.role, Role::Active { .. } | Role::Suspended { .. }) {
         found.push(notice(
-            "the disk of this node or of the better standby is below its reserve, of bytes or of inodes: writes answer \"no space left\""
+            "the disk of this node or of the better standby is below its reserve, of bytes or of inodes: writes that add something answer \"no space left\""
                 .into(),
-            "Remove files, or enlarge the volume that holds the store (`df` and `df -i` on each node say which); deleting still works.",
+            "Remove files, or enlarge the volume that holds the store (`df` and `df -i` on each node say which); deleting still works, and so does writing over what is there while half of the reserve is left.",
             0,
             true,
         ));
@@ -124,11 +126,12 @@ pub(super) fn of(
             false,
         ));
     }
-    if let Some(since) = view.durable_alone_ms {
+    // What it names is to be looked at once; nothing that could still happen ends it.
+    if let Some(since) = view.durable_alone_ms.filter(|since| now < since + KEPT_MS) {
         found.push(notice(
             "after a crash of several nodes the durable logs alone decided, without the third node".into(),
             &format!(
-                "What was written in the last moment before the crash and never synced may be missing. Files being written then: {}.",
+                "What was written in the last moment before the crash and never synced may be missing. Files being written then: {}. This is said for a day.",
                 shared.last_changed_files()
             ),
             wall(since, now),
@@ -143,7 +146,7 @@ pub(super) fn of(
         };
         found.push(notice(
             what,
-            "`holdfast check` says where, `holdfast check --repair` mends it; if that says that all is the same, `holdfast scrub` on each node verifies what the comparison goes by. Don't move the active role to a node that is the odd one out before that. See `A difference` in the runbook.",
+            "`holdfast check` says where, `holdfast check --repair` mends it; if that says that all is the same, `holdfast scrub` on each node verifies what the comparison goes by. Until then the odd one out becomes active only if no other can. See `A difference` in the runbook.",
             found_apart.since_unix_ms,
             true,
         ));
@@ -237,7 +240,7 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
     if let Some((why, since)) = shared.live.fault() {
         found.push(notice(
             format!("what the configuration's files say isn't in use: {why}"),
-            "This daemon goes on with what it had before, and wouldn't start again. Mend them (`holdfast config validate`): they are looked at every second.",
+            "This daemon goes on with what it had before, and wouldn't start again. Don't restart it before they are mended (`holdfast config validate FILE`): they are looked at every second.",
             since,
             true,
         ));
@@ -380,8 +383,17 @@ pub(super) fn cannot_take_over(
         ));
     }
     because.extend(offer.map(|active| format!("{active} says that it needs a copy of the store")));
+    if view.unapplied > UNAPPLIED_MAX {
+        because.push(format!(
+            "it is still applying {} of what it has received: its disk is slower than the others', or it was just started",
+            words::bytes(view.unapplied)
+        ));
+    }
     if !view.has_room {
         because.push("its disk is below the reserve, of bytes or of inodes".into());
+    }
+    if shared.odd_one_out().as_ref() == Some(&shared.node().name) {
+        because.push("it doesn't hold the same as the two others: `holdfast check --repair`".into());
     }
     because
 }

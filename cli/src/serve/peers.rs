@@ -207,6 +207,7 @@ async fn ask(shared: &Arc<Shared>, peer: &str, mut client: ControlClient<Channel
     let answer = tokio::time::timeout(WITHIN, client.get_node_status(NodeStatusRequest {})).await;
     if let Ok(Ok(status)) = &answer {
         shared.hear_members(peer, status.get_ref().members.as_ref());
+        shared.hear_odd_one_out(peer, status.get_ref());
     }
     let mut inner = shared.inner();
     // Another question's answer may have come meanwhile; it is at least as new.

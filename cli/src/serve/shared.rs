@@ -30,6 +30,9 @@ pub(super) struct Shared {
     pub(super) scrubber: Scrubber,
     damage: Mutex<Damage>,
     divergence: Mutex<Option<Divergence>>,
+    /// The node that doesn't hold the same as the two others, by the last comparison that could tell: this node's if it is active,
+    /// else what the active one said last.
+    odd_one_out: Mutex<Option<String>>,
     /// Why a copy of the store that this node needs isn't begun.
     no_copy: Mutex<Option<String>>,
 }
@@ -86,6 +89,7 @@ impl Shared {
             scrubber: Scrubber::default(),
             damage: Mutex::default(),
             divergence: Mutex::default(),
+            odd_one_out: Mutex::default(),
             no_copy: Mutex::default(),
         }
     }
@@ -251,15 +255,30 @@ impl Shared {
         self.divergence.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(super) fn odd_one_out(&self) -> Option<String> {
+        self.odd_one_out.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_odd_one_out(&self, node: Option<&str>) {
+        let mut known = self.odd_one_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() != node {
+            let nodes = (1..).zip(&self.config.cluster.nodes);
+            let id = nodes.into_iter().find(|(_, of)| node == Some(&of.name));
+            self.handle.odd_one_out(id.map(|(id, _)| id));
+            *known = node.map(ToOwned::to_owned);
+        }
+    }
+
+    /// A standby goes by what the active node says that it has found.
+    pub(super) fn hear_odd_one_out(&self, from: &str, status: &NodeStatus) {
+        let is_followed = self.view().leader.is_some_and(|leader| self.name_of(leader) == from);
+        if is_followed && status.role() == proto::Role::Active && !self.is_active() {
+            self.set_odd_one_out(Some(status.odd_one_out.as_str()).filter(|node| !node.is_empty()));
+        }
+    }
+
     /// What the last comparison found. Said once; since when it has been so is kept.
     pub(super) fn set_divergence(&self, found: Option<Divergence>) {
-        let odd = found.as_ref().and_then(|found| found.odd_one_out.as_deref());
-        let known_odd = self.divergence().and_then(|known| known.odd_one_out);
-        if odd != known_odd.as_deref() {
-            let nodes = (1..).zip(&self.config.cluster.nodes);
-            let id = nodes.into_iter().find(|(_, node)| odd == Some(&node.name));
-            self.handle.odd_one_out(id.map(|(id, _)| id));
-        }
         let mut known = self.divergence.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*known, found) {
             (None, None) => {}

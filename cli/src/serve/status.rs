@@ -70,6 +70,7 @@ pub(super) fn node(shared: &Shared) -> NodeStatus {
         copy: None,
         members: Some(shared.live.now().members()),
         settings: alike::settings(&shared.config),
+        odd_one_out: shared.odd_one_out().unwrap_or_default(),
         recovering: shared.handle.is_recovering(),
         scrub: Some(shared.scrubber.message()),
         agent,

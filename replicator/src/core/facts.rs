@@ -74,6 +74,10 @@ impl<O: OldEntries> Core<O> {
         });
         self.node.store().bytes_after(matched.max(told))
     }
+    /// Bytes of entries that this node has yet to apply; of those from before its start they are guessed.
+    pub fn unapplied(&self) -> u64 {
+        self.node.store().bytes_after(self.applied)
+    }
     /// It has nearly all, so that a transfer to it takes a moment.
     pub fn is_up_to_date(&self, id: u64) -> bool {
         self.behind(id) <= BEHIND_MAX

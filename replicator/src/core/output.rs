@@ -179,6 +179,7 @@ impl<O: OldEntries> Core<O> {
             suspended: self.suspended,
             history: self.history,
             third_store: 0,
+            store_spare: self.store_spare,
         };
         let (sent, at) = &self.state_sent;
         // What elections depend on goes out at once, the rest with the next regular state.

@@ -11,14 +11,18 @@ use tokio::io::{AsyncRead, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// Connections that are still greeting; more are closed unheard.
+/// Connections that are still greeting, from where the peers are; more are closed unheard.
 const GREETING_MAX: usize = 32;
+/// From anywhere else. They are refused with a sentence, so that somebody who set a wrong address learns of it, but can't keep the
+/// peers out.
+const STRANGERS_MAX: usize = 4;
 /// Read from the socket, and decrypted, at once. rustls by itself asks the socket for 4 KiB at a time.
 const READ_BYTES: usize = 256 << 10;
 
 /// Serves until the loop is gone.
 pub(crate) async fn listen(listener: TcpListener, local: Arc<Local>, to_loop: ToLoop) {
-    let greeting = Arc::new(tokio::sync::Semaphore::new(GREETING_MAX));
+    let places = |count| Arc::new(tokio::sync::Semaphore::new(count));
+    let (greeting, strangers) = (places(GREETING_MAX), places(STRANGERS_MAX));
     loop {
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -32,7 +36,9 @@ pub(crate) async fn listen(listener: TcpListener, local: Arc<Local>, to_loop: To
             },
             () = to_loop.closed() => return,
         };
-        let Ok(place) = greeting.clone().try_acquire_owned() else {
+        let is_peers = local.reach.now().is_place(address.ip().to_canonical());
+        let places = if is_peers { &greeting } else { &strangers };
+        let Ok(place) = places.clone().try_acquire_owned() else {
             continue;
         };
         let (acceptor, local, to_loop) = (

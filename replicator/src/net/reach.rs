@@ -13,6 +13,13 @@ pub struct Reach {
     pub tls: Tls,
 }
 
+impl Reach {
+    /// Whether a peer is at that address.
+    pub(crate) fn is_place(&self, address: IpAddr) -> bool {
+        self.places.values().any(|place| place.ip() == address)
+    }
+}
+
 /// As it is now, and when it changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Reachable(pub(crate) watch::Receiver<Arc<Reach>>);

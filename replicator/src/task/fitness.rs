@@ -14,6 +14,11 @@ const MENDING_MS: u64 = 30_000;
 pub(super) const LEAVE_AGAIN_MS: u64 = 30_000;
 /// Without vip-agent nobody holds the address. One that is started anew is back within a second.
 const AGENT_AWAY_MAX_MS: u64 = 10_000;
+/// A PBX, or an address, that doesn't come up here may do so elsewhere.
+const AGENT_OBJECTS_MAX_MS: u64 = 5_000;
+/// Twice what an active node lets gather. A slower disk may leave as much as the log holds, and all of it would have to be applied
+/// before anything is served.
+pub const UNAPPLIED_MAX: u64 = 128 << 20;
 /// By then the others' states say whether their disks are in the same trouble.
 const LEAVE_AFTER_MS: u64 = 1_000;
 /// A role that came here from a slow disk doesn't go on for a slow disk before that.
@@ -26,19 +31,21 @@ impl State {
         let agent = self
             .agent_is_away
             .then(|| "vip-agent isn't there, so nobody holds the address".into());
-        self.halted.clone().or(disk).or(agent)
+        let objects = self
+            .agent_objects
+            .then(|| "its PBX or its address has failed, says its vip-agent".into());
+        self.halted.clone().or(disk).or(agent).or(objects)
     }
 }
 
 impl Task {
-    /// Nothing but its disk, in trouble or full, may stand against it.
+    /// Nothing but its disk, in trouble or full, or what is on it, may stand against it.
     fn could_serve(&self) -> bool {
-        let agent = if self.settings.needs_agent {
-            self.state.agent.connected && self.state.agent.eligible
-        } else {
-            true
-        };
-        agent && self.state.halted.is_none()
+        self.agent_agrees() && self.state.halted.is_none()
+    }
+
+    fn agent_agrees(&self) -> bool {
+        !self.settings.needs_agent || (self.state.agent.connected && self.state.agent.eligible)
     }
 
     /// As far as this is known.
@@ -51,11 +58,12 @@ impl Task {
     }
 
     fn is_at_its_best(&self) -> bool {
-        self.state.disk.is_none() && self.has_room()
+        let differs = self.state.odd_one_out == Some(self.settings.id);
+        self.state.disk.is_none() && self.has_room() && !differs && self.core.unapplied() <= UNAPPLIED_MAX
     }
 
-    /// Whether this node, once elected, takes the role: also with a disk in trouble, if nobody better is there, and with a
-    /// full one, for what makes room is done through the mount.
+    /// Whether this node, once elected, takes the role: also with a disk in trouble, other data than the others or much to apply, if
+    /// nobody better is there, and with a full one, for what makes room is done through the mount.
     pub(super) fn may_serve(&self) -> bool {
         self.could_serve() && (self.is_at_its_best() || self.best_standby().is_none())
     }
@@ -99,14 +107,18 @@ impl Task {
         let since = away.then(|| self.state.agent_away_since_ms.unwrap_or(now));
         self.state.agent_away_since_ms = since;
         self.state.agent_is_away = since.is_some_and(|since| now >= since + AGENT_AWAY_MAX_MS);
+        let objects = matches!(self.role(), Role::Active { .. }) && !away && !self.agent_agrees();
+        let since = objects.then(|| self.state.agent_objects_since_ms.unwrap_or(now));
+        self.state.agent_objects_since_ms = since;
+        self.state.agent_objects = since.is_some_and(|since| now >= since + AGENT_OBJECTS_MAX_MS);
     }
 
-    /// What serves goes on where it is when only its agent objects: an operator decides. A disk in trouble would soon hold
-    /// up every request, and without an agent nothing is served, for there is no address.
+    /// A disk in trouble would soon hold up every request; without an agent nothing is served, for there is no address; and a
+    /// PBX that failed here, also after a restart, may run elsewhere. For so long as its agent then says, it doesn't come back.
     fn leave_if_unwell(&mut self, now: u64) {
         let fault = self.state.disk.as_ref().map(|trouble| trouble.fault.clone());
-        let well =
-            self.state.halted.is_none() && !self.state.agent_is_away && matches!(fault, None | Some(Fault::Mending));
+        let agent_is_well = !self.state.agent_is_away && !self.state.agent_objects;
+        let well = self.state.halted.is_none() && agent_is_well && matches!(fault, None | Some(Fault::Mending));
         let Some(why) = self.state.unwell().filter(|_| !well) else {
             self.state.unwell_since_ms = None;
             return;

@@ -75,6 +75,7 @@ impl Task {
                 .map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
             waiting: self.sequencer.waiting(),
             has_room: self.has_room(),
+            unapplied: self.core.unapplied(),
             room: self.state.room,
         };
         self.channels.view.send_replace(Arc::new(view));

@@ -59,6 +59,9 @@ impl Task {
         let peer = self.core.peer(id).filter(|peer| peer.heard_ms + 1500 > boottime_ms());
         match peer.and_then(|peer| peer.state) {
             None => Err(format!("{name} isn't reached: nothing was changed")),
+            Some(_) if self.state.odd_one_out == Some(id) => Err(format!(
+                "{name} doesn't hold the same as the two others: `holdfast check --repair` first. Nothing was changed"
+            )),
             Some(state) if !state.eligible => Err(format!(
                 "{name} says that it could not take over; `holdfast status` there says why"
             )),

@@ -3,8 +3,8 @@
 //! Never flap: a unit that turns unwell on the active node is restarted in place once a role (the right to a restart
 //! comes back after ten healthy minutes). If that doesn't help it is left as it is, still looked at, and this node is
 //! not eligible, with the reason, for ten minutes or until the unit is seen healthy again (unless its file system had died
-//! under it); whether another node
-//! can do better is the daemon's decision. Units after a failed one are not started.
+//! under it). The daemon gives the role to a node that can do better, if there is one; where there is none the unit is tried
+//! again after those ten minutes. Units after a failed one are not started.
 
 use std::time::Duration;
 
@@ -170,6 +170,12 @@ impl Pbx {
                 start_failed(unit, index, now, &why, notices, duties);
             }
             State::Starting => unit.ask(index, now, Verb::Check, CHECK_STARTING, duties),
+            State::Failed if unit.sick_until.is_some_and(|until| now.boot >= until) => {
+                // Nobody else could take the role: what was in the way may be gone.
+                unit.sick_until = None;
+                unit.enter(now, State::Stopping, format!("being tried again: {}", unit.detail));
+                unit.begin(index, now, Verb::Stop, duties);
+            }
             State::Healthy | State::Failed => unit.ask(index, now, Verb::Check, unit.policy.health_every, duties),
             State::Stopping | State::Killing => self.finish(index, now, notices, duties),
         }
@@ -221,7 +227,7 @@ impl Pbx {
                 );
                 notices.raise(
                     format!("stop-{name}"),
-                    notice(now, what, "raise its stop_timeout if it needs longer", false),
+                    notice(now, what, "raise its stop_timeout_ms if it needs longer", false),
                 );
                 kill_now(unit, index, now, "", duties);
             }
@@ -352,7 +358,7 @@ fn give_up(unit: &mut Track, now: Now, why: &str, notices: &mut Notices) {
     unit.sick_until = Some(now.boot.plus(SICK_FOR));
     let name = &unit.policy.name;
     let what = format!("unit {name} has failed, also after a restart: {why}");
-    let advice = "this node isn't eligible while that lasts; mend the unit, it is taken up again once it is healthy, or switch over";
+    let advice = "the role goes to a node that can take it, if there is one; else mend the unit: it is taken up again once it is healthy, and tried again after ten minutes";
     notices.raise(format!("failed-{name}"), notice(now, what, advice, true));
     unit.enter(now, State::Failed, why);
 }

@@ -327,6 +327,26 @@ fn an_unwell_unit_is_restarted_once_and_then_makes_the_node_ineligible() {
     assert!(world.core.not_eligible_because(at(world.now)).is_empty());
 }
 
+/// Nobody could take the role, and an operator has mended what was in the way.
+#[test]
+fn a_failed_unit_is_tried_again_after_ten_minutes() {
+    let mut world = active(1);
+    world.sick[0] = true;
+    world.pass_leased(Role::Active, 7, 10_000);
+    assert_eq!(world.state(0), "failed");
+    world.running[0] = false;
+    world.take();
+    world.pass_leased(Role::Active, 7, 580_000);
+    assert_eq!(world.verbs(), []);
+    world.pass_leased(Role::Active, 7, 30_000);
+    assert_eq!(world.verbs(), [(0, Verb::Stop), (0, Verb::Start)]);
+    assert_eq!(world.state(0), "failed", "once, and then not for as long");
+    world.sick[0] = false;
+    world.running[0] = false;
+    world.pass_leased(Role::Active, 7, 610_000);
+    assert_eq!(world.state(0), "healthy");
+}
+
 #[test]
 fn a_node_whose_unit_failed_stays_ineligible_for_a_while_as_a_standby() {
     let mut world = active(1);

@@ -64,6 +64,11 @@ pub(in super::super) async fn follow(shared: Arc<Shared>) {
             continue;
         }
         suspected = false;
+        // With two that differ it isn't known which: what was found before, with the third, holds on.
+        let odd = found.as_ref().map(|found| found.odd_one_out.as_deref());
+        if odd != Some(None) {
+            shared.set_odd_one_out(odd.flatten());
+        }
         shared.set_divergence(found);
     }
 }

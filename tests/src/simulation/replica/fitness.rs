@@ -1,12 +1,15 @@
 //! Whether this node is fit to be active, as `replicator::task::fitness` has it, without the stopwatch on the disk.
 
 use super::{Replica, Turn};
+use holdfast_proto::stream;
+use holdfast_replicator::UNAPPLIED_MAX;
 use holdfast_replicator::roles::Role;
 
 /// By then the others' states say whether their disks are in the same trouble.
 const LEAVE_AFTER_MS: u64 = 1_000;
 const LEAVE_AGAIN_MS: u64 = 30_000;
 const AGENT_AWAY_MAX_MS: u64 = 10_000;
+const AGENT_OBJECTS_MAX_MS: u64 = 5_000;
 
 impl Replica {
     fn could_serve(&self) -> bool {
@@ -14,7 +17,7 @@ impl Replica {
     }
 
     fn is_at_its_best(&self) -> bool {
-        !self.unreadable && self.has_room
+        !self.unreadable && self.has_room && self.core.unapplied() <= UNAPPLIED_MAX
     }
 
     pub(super) fn is_eligible(&self, _now_ms: u64) -> bool {
@@ -40,13 +43,19 @@ impl Replica {
     pub(super) fn look_at_space(&mut self) {
         let Ok(space) = self.store.space() else { return };
         self.core.store_free = space.above(self.threads.log_total());
+        self.core.store_spare = space.above(self.threads.log_total() / 2);
         self.has_room = self.core.store_free > 0;
+        self.sequencer.full = self.room(self.core.store_free, |state| state.store_free) == 0;
+        self.sequencer.spent = self.room(self.core.store_spare, |state| state.store_spare) == 0;
+    }
+
+    fn room(&self, own: u64, free: impl Fn(&stream::NodeState) -> u64) -> u64 {
         let standby = (1..=3)
             .filter_map(|id| self.core.peer(id)?.state)
-            .map(|state| self.core.room(state.store_free, state.applied))
+            .map(|state| self.core.room(free(&state), state.applied))
             .max();
-        let own = self.core.room(self.core.store_free, self.store.applied().0);
-        self.sequencer.full = standby.unwrap_or(u64::MAX).min(own) == 0;
+        let own = self.core.room(own, self.store.applied().0);
+        standby.unwrap_or(u64::MAX).min(own)
     }
 
     pub(super) fn leave_if_unfit(&mut self, turn: &mut Turn<'_>) {
@@ -55,6 +64,8 @@ impl Replica {
         }
         let away_since = (!self.agent.connected).then(|| self.agent_away_since_ms.unwrap_or(turn.now_ms));
         self.agent_away_since_ms = away_since;
+        let objects = matches!(self.role, Role::Active { .. }) && self.agent.connected && !self.agent.eligible;
+        self.agent_objects_since_ms = objects.then(|| self.agent_objects_since_ms.unwrap_or(turn.now_ms));
         match self.role {
             Role::Active { .. } => self.leave_if_unwell(turn.now_ms),
             Role::None | Role::Promoting { .. } => self.leave_if_ineligible(turn),
@@ -66,7 +77,11 @@ impl Replica {
         let is_away = self
             .agent_away_since_ms
             .is_some_and(|since| now >= since + AGENT_AWAY_MAX_MS);
-        if self.halted.is_none() && !self.unreadable && self.threads.full_since_ms.is_none() && !is_away {
+        let objects = self
+            .agent_objects_since_ms
+            .is_some_and(|since| now >= since + AGENT_OBJECTS_MAX_MS);
+        let agent_is_well = !is_away && !objects;
+        if self.halted.is_none() && !self.unreadable && self.threads.full_since_ms.is_none() && agent_is_well {
             self.unwell_since_ms = None;
             return;
         }
