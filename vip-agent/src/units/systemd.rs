@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use zbus::zvariant::DynamicType;
 use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant};
 
@@ -13,8 +13,24 @@ const MANAGER: &str = "/org/freedesktop/systemd1";
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 
-/// One connection for all units, made when first needed: a machine without systemd has no use for it.
-static BUS: OnceCell<Connection> = OnceCell::const_new();
+/// One connection for all units, made when first needed (a machine without systemd has no use for it), and anew when it has
+/// ended: the bus may be restarted under a PBX that has to be stopped later.
+static BUS: Mutex<Option<Connection>> = Mutex::const_new(None);
+
+async fn bus() -> zbus::Result<Connection> {
+    let mut kept = BUS.lock().await;
+    if let Some(bus) = &*kept {
+        return Ok(bus.clone());
+    }
+    let bus = Connection::system().await?;
+    *kept = Some(bus.clone());
+    Ok(bus)
+}
+
+/// The next call makes another one.
+async fn forget_bus() {
+    *BUS.lock().await = None;
+}
 
 pub(crate) struct Systemd {
     unit: String,
@@ -96,17 +112,30 @@ impl Systemd {
     where
         B: serde::Serialize + DynamicType,
     {
-        let asked = async {
-            let bus = BUS.get_or_try_init(Connection::system).await?;
+        let ask = || async {
+            let bus = bus().await?;
             bus.call_method(Some(SYSTEMD), path, Some(interface), method, body)
                 .await
         };
+        let asked = async {
+            match ask().await {
+                // The connection has ended, perhaps long ago.
+                Err(error) if !is_an_answer(&error) => {
+                    forget_bus().await;
+                    ask().await
+                }
+                answered => answered,
+            }
+        };
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             Ok(answer) => answer.map_err(|source| self.error(method, source)),
-            Err(_) => Err(Error::SystemdSlow {
-                doing: self.doing(method),
-                after: ANSWER_WITHIN,
-            }),
+            Err(_) => {
+                forget_bus().await;
+                Err(Error::SystemdSlow {
+                    doing: self.doing(method),
+                    after: ANSWER_WITHIN,
+                })
+            }
         }
     }
 
@@ -120,4 +149,9 @@ impl Systemd {
     fn doing(&self, method: &str) -> String {
         format!("{method} for {}", self.unit)
     }
+}
+
+/// systemd, or the bus in its place, has said no.
+fn is_an_answer(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(..) | zbus::Error::FDO(_))
 }
