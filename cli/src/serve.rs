@@ -232,7 +232,10 @@ async fn serve(shared: Arc<Shared>, replica: &Replica) -> anyhow::Result<Ended> 
 /// An active node gives the role away first, so that a planned restart costs a second and not a failover. A hand-over that is under
 /// way already comes to its end: the PBX is saying good-bye to its files.
 async fn give_away(shared: &Shared) {
-    let is_leaving = || matches!(shared.view().role, Role::HandOver { .. });
+    let is_leaving = || {
+        let view = shared.view();
+        matches!(view.role, Role::HandOver { .. }) || view.handover.is_some()
+    };
     if !shared.is_active() && !is_leaving() {
         return;
     }

@@ -31,6 +31,8 @@ pub struct AgentFacts {
     pub released_term: u64,
     pub vip_held: bool,
     pub units_healthy: bool,
+    /// The PBX or its address doesn't come up here.
+    pub gives_up: bool,
 }
 
 pub(crate) enum Command {

@@ -44,4 +44,4 @@ pub use gate::Gate;
 pub use handle::{AgentFacts, Handle, Rotten};
 pub use last_changed::last_changed;
 pub use start::{Options, Replica};
-pub use task::UNAPPLIED_MAX;
+pub use task::{UNAPPLIED_MAX, spare_from};

@@ -286,7 +286,7 @@ impl Task {
         if let Ok(space) = self.store.space() {
             self.state.space = space;
             self.core.store_free = space.above(self.settings.reserve);
-            self.core.store_spare = space.above(self.settings.reserve / 2);
+            self.core.store_spare = space.above(spare_from(self.settings.reserve));
             self.state.room = self.room(self.core.store_free, |state| state.store_free);
             self.sequencer.full = self.state.room == 0;
             self.sequencer.spent = self.room(self.core.store_spare, |state| state.store_spare) == 0;
@@ -478,4 +478,10 @@ fn clocks() -> Now {
         wall: wall(),
         boot_ms: boottime_ms(),
     }
+}
+
+/// Above so many free bytes what exists may be written over: half of the reserve, but far enough from the quarter at which applying
+/// stops for all that is on its way. A short log's reserve has no such room.
+pub fn spare_from(reserve: u64) -> u64 {
+    (reserve / 2).max(reserve / 4 + (256 << 20))
 }

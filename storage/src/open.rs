@@ -54,7 +54,7 @@ pub fn open<D: Disk, M: Meta>(disk: D, meta: M, identity: Identity) -> Result<Op
     open_with_log(disk, meta, identity, 0)
 }
 
-/// As `open`; a log of fewer bytes than these is made longer, if there is room for it.
+/// As `open`; a log of fewer bytes than these is made longer, if the last stop was in order and there is room for it.
 pub fn open_with_log<D: Disk, M: Meta>(
     disk: D,
     meta: M,
@@ -66,7 +66,10 @@ pub fn open_with_log<D: Disk, M: Meta>(
     disk.sync_all()
         .map_err(StoreError::disk("syncing", "the store's file system"))?;
     let mut opened = open_to_read(disk, meta, identity)?;
-    grow(&mut opened.log, opened.store.data.disk(), log_bytes);
+    // After a crash others wait for this node.
+    if opened.clean {
+        grow(&mut opened.log, opened.store.data.disk(), log_bytes);
+    }
     opened.identity.upgrade(opened.store.data.disk())?;
     // So that a crash from here on is no clean stop.
     unmark_clean(opened.store.data.disk())?;
@@ -79,8 +82,8 @@ fn grow<D: Disk>(log: &mut Log<D>, disk: &D, bytes: u64) {
     if bytes <= has {
         return;
     }
-    // As much again stays free, or the store would be full from then on.
-    let needed = bytes - has + bytes;
+    // As much again, and something to fill, stays free, or the store would be full from then on.
+    let needed = bytes - has + bytes + bytes / 4;
     let free = disk.space().map_or(u64::MAX, |space| space.free);
     if free < needed {
         tracing::warn!(

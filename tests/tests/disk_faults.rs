@@ -325,17 +325,6 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
         fs::write(file, vec![1; 420 << 20]).unwrap();
     }
     fill_until_refused(&lab, &active);
-    // A database writes over what it has, or it can't even be stopped.
-    let there = active.mnt().join("file-1");
-    let written = common::start(move || {
-        let file = fs::OpenOptions::new().write(true).open(there)?;
-        file.write_all_at(&vec![7; 100_000], 1_000_000)?;
-        file.sync_all()?;
-        let beyond = file.write_all_at(&[7; 2], 2_499_999);
-        Ok::<_, io::Error>(beyond.expect_err("it would be longer").raw_os_error())
-    });
-    let beyond = written.within(PATIENCE).expect("a write ends").unwrap();
-    assert_eq!(beyond, Some(libc::ENOSPC));
     // What needs no room goes on, and so do the nodes.
     let removed = active.mnt().join("file-0");
     common::start(move || fs::remove_file(removed))
@@ -351,6 +340,61 @@ fn two_standbys_that_are_full_refuse_what_needs_room_before_anything_stops() {
     lab.wait_all_up_to_date(PATIENCE)
         .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
     assert_same(&lab);
+}
+
+/// So that so many MiB are left there.
+fn leave_free(disk: &Disk, name: &str, mib: u64) {
+    let space = rustix::fs::statvfs(disk.point()).unwrap();
+    let taken = (space.f_bavail * space.f_frsize).saturating_sub(mib << 20);
+    let file = fs::File::create(disk.point().join(name)).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, taken).unwrap();
+}
+
+/// A database that may not write over what it has can't even be brought to its end. With a log of 512 MiB that goes on from the
+/// reserve of as much down to 384 MiB.
+#[test]
+fn a_full_store_lets_what_is_there_be_written_over() {
+    let disks = Disks::ext4([2400; 3]);
+    let lab = lab(LabOptions {
+        log_mib: 512,
+        ..disks.options()
+    });
+    let active = ready(&lab);
+    let path = active.mnt().join("wal");
+    write_synced(path.clone(), vec![1; 4_000_000])
+        .within(PATIENCE)
+        .expect("a write ends")
+        .unwrap();
+    let over = |offset: u64, len: usize| {
+        let path = path.clone();
+        let written = common::start(move || {
+            let file = fs::OpenOptions::new().write(true).open(path)?;
+            file.write_all_at(&vec![7; len], offset)?;
+            file.sync_all()
+        });
+        let outcome = written.within(PATIENCE).expect("a write ends");
+        outcome.map_err(|error| error.raw_os_error())
+    };
+    for node in lab.nodes() {
+        leave_free(disks.of(node.name()), "ballast", 460);
+    }
+    wait_said(&lab, &active, "below its reserve");
+    assert_eq!(over(1_000_000, 100_000), Ok(()));
+    assert_eq!(over(3_999_999, 2), Err(Some(libc::ENOSPC)), "it would be longer");
+    for node in lab.nodes() {
+        leave_free(disks.of(node.name()), "more", 340);
+    }
+    wait_for("the end of that", PATIENCE, || {
+        Ok((over(0, 4096) == Err(Some(libc::ENOSPC))).then_some(()))
+    })
+    .unwrap();
+    // What makes room goes on.
+    let removed = path.clone();
+    common::start(move || fs::remove_file(removed))
+        .within(PATIENCE)
+        .unwrap()
+        .unwrap();
+    assert_all_run(&lab);
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn of_files(shared: &Shared) -> Vec<Notice> {
 fn of_log(has: u64, configured: u64) -> Option<Notice> {
     let is_more = |one: u64, other: u64| one > other + other / 16;
     let advice = if is_more(configured, has) {
-        "It is made longer when the daemon starts, if its volume then has as much free as the longer log takes and adds together (`df`): make room, then `systemctl restart holdfast`. The log output of the last start says what was in the way."
+        "It is made longer when the daemon starts after an orderly stop, if its volume then has as much free as the longer log takes and adds together, and a quarter more (`df`): make room, then `systemctl restart holdfast`. The log output of the last start says what was in the way."
     } else if is_more(has, configured) {
         "A log is never made shorter, and a longer one does no harm: put the number that it has into the configuration. Only a new store gets a shorter one (see `A new replica` in the runbook)."
     } else {

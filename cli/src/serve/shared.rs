@@ -368,6 +368,7 @@ impl Shared {
                 released_term: report.released_term,
                 vip_held: report.vip_held,
                 units_healthy: report.units_healthy_unix_ms > 0,
+                gives_up: report.gives_up,
             },
         };
         drop(inner);

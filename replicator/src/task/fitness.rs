@@ -16,6 +16,9 @@ pub(super) const LEAVE_AGAIN_MS: u64 = 30_000;
 const AGENT_AWAY_MAX_MS: u64 = 10_000;
 /// A PBX, or an address, that doesn't come up here may do so elsewhere.
 const AGENT_OBJECTS_MAX_MS: u64 = 5_000;
+const AGENT_OBJECTS: &str = "its PBX or its address doesn't come up";
+/// A role that came here for that doesn't go on for that: what is wrong may be wrong on all of them, and each change stops whatever runs.
+const AGENT_OBJECTS_AGAIN_MS: u64 = 3_600_000;
 /// Twice what an active node lets gather. A slower disk may leave as much as the log holds, and all of it would have to be applied
 /// before anything is served.
 pub const UNAPPLIED_MAX: u64 = 128 << 20;
@@ -31,9 +34,7 @@ impl State {
         let agent = self
             .agent_is_away
             .then(|| "vip-agent isn't there, so nobody holds the address".into());
-        let objects = self
-            .agent_objects
-            .then(|| "its PBX or its address has failed, says its vip-agent".into());
+        let objects = self.agent_objects.then(|| AGENT_OBJECTS.into());
         self.halted.clone().or(disk).or(agent).or(objects)
     }
 }
@@ -107,17 +108,20 @@ impl Task {
         let since = away.then(|| self.state.agent_away_since_ms.unwrap_or(now));
         self.state.agent_away_since_ms = since;
         self.state.agent_is_away = since.is_some_and(|since| now >= since + AGENT_AWAY_MAX_MS);
-        let objects = matches!(self.role(), Role::Active { .. }) && !away && !self.agent_agrees();
+        let objects = matches!(self.role(), Role::Active { .. }) && !away && self.state.agent.gives_up;
         let since = objects.then(|| self.state.agent_objects_since_ms.unwrap_or(now));
         self.state.agent_objects_since_ms = since;
         self.state.agent_objects = since.is_some_and(|since| now >= since + AGENT_OBJECTS_MAX_MS);
     }
 
     /// A disk in trouble would soon hold up every request; without an agent nothing is served, for there is no address; and a
-    /// PBX that failed here, also after a restart, may run elsewhere. For so long as its agent then says, it doesn't come back.
+    /// PBX that doesn't run here, also after a restart, may run elsewhere. What serves in part stays: an operator decides.
     fn leave_if_unwell(&mut self, now: u64) {
         let fault = self.state.disk.as_ref().map(|trouble| trouble.fault.clone());
-        let agent_is_well = !self.state.agent_is_away && !self.state.agent_objects;
+        let came_for_that = self.state.failover.as_ref().is_some_and(|failover| {
+            failover.given_away.as_deref() == Some(AGENT_OBJECTS) && now < failover.lease_ms + AGENT_OBJECTS_AGAIN_MS
+        });
+        let agent_is_well = !self.state.agent_is_away && (!self.state.agent_objects || came_for_that);
         let well = self.state.halted.is_none() && agent_is_well && matches!(fault, None | Some(Fault::Mending));
         let Some(why) = self.state.unwell().filter(|_| !well) else {
             self.state.unwell_since_ms = None;

@@ -2,6 +2,7 @@
 
 use super::error::LogError;
 use super::format::{self, Geometry, Hash};
+use super::grow;
 use super::segments::{DESCRIPTION, FOLDER, NEW_DESCRIPTION, free_path};
 use crate::disk::aligned::AlignedBuf;
 use crate::disk::{Disk, DiskFile, OpenHow};
@@ -82,6 +83,8 @@ fn fill<F: DiskFile>(file: &F, len: u64, zeros: &[u8]) -> io::Result<()> {
 /// aren't zeroed anew, for a batch with another log's id is none.
 pub(super) fn give_up<D: Disk>(disk: &D, new_id: Hash) -> Result<(), LogError> {
     let (_, geometry) = read_description(disk)?;
+    // So that each name that is free is free.
+    grow::finish(disk, geometry)?;
     let names = disk.list(FOLDER).map_err(LogError::io("listing the folder", FOLDER))?;
     let mut places = (0..)
         .map(free_path)

@@ -12,14 +12,15 @@ const NEW_FREE: &str = ".free.new";
 /// Each is an open file.
 const SEGMENTS_MAX: u64 = 1024;
 
-/// What a log of these segments comes to, if it is to have so many bytes: never less than it has.
-pub(super) fn wanted(geometry: Geometry, total_bytes: u64) -> Geometry {
-    let segments = (total_bytes / geometry.segment_bytes).min(SEGMENTS_MAX);
-    let segments = u32::try_from(segments).expect("no more than the most");
-    Geometry {
-        segments: segments.max(geometry.segments),
-        ..geometry
-    }
+/// Added at once. What a start that is broken off has added stays, so that the next one comes further.
+const AT_ONCE: u32 = 4;
+
+/// What a log of these segments comes to next, on its way to so many bytes; none: it is there.
+pub(super) fn next_step(geometry: Geometry, total_bytes: u64) -> Option<Geometry> {
+    let wanted = (total_bytes / geometry.segment_bytes).min(SEGMENTS_MAX);
+    let wanted = u32::try_from(wanted).expect("no more than the most");
+    let segments = wanted.min(geometry.segments.saturating_add(AT_ONCE));
+    (segments > geometry.segments).then_some(Geometry { segments, ..geometry })
 }
 
 /// Crash before the description: a shorter log, and files that `finish` removes. After it: `finish` gives them their names.
@@ -43,6 +44,7 @@ fn make<D: Disk>(disk: &D, from: Geometry, to: Geometry) -> Result<Vec<String>, 
         zero_segment(disk, &path, to.segment_bytes, &zeros).map_err(LogError::io("zeroing", path.as_str()))?;
         made.push(path);
     }
+    tracing::info!(segments = to.segments, "making the log longer: new segments zeroed");
     sync(disk)?;
     Ok(made)
 }

@@ -107,18 +107,16 @@ impl<D: Disk> Log<D> {
     }
 
     /// Makes it as long as that, in whole segments of the size that it has, up to 1,024 of them; never shorter. Takes as long as writing that
-    /// many zeros. If there is no room (`Io`) it is as long as before; if it fails later on, the next opening says how long it is.
+    /// many zeros, a few segments at a time: those that were added stay, whatever comes in the way (no room: `Io`) of the next.
     pub fn grow(&mut self, total_bytes: u64) -> Result<(), LogError> {
-        let to = grow::wanted(self.geometry, total_bytes);
-        if to == self.geometry {
-            return Ok(());
+        while let Some(to) = grow::next_step(self.geometry, total_bytes) {
+            let new = grow::grow(&self.disk, self.shared.log_id, self.geometry, to)?;
+            let new = new.into_iter().map(|path| Free::open(&self.disk, path, to));
+            let new: Vec<_> = new.collect::<Result<_, _>>()?;
+            // They are used last: what was given up with damage goes first.
+            self.free.splice(0..0, new);
+            self.geometry = to;
         }
-        let new = grow::grow(&self.disk, self.shared.log_id, self.geometry, to)?;
-        let new = new.into_iter().map(|path| Free::open(&self.disk, path, to));
-        let new: Vec<_> = new.collect::<Result<_, _>>()?;
-        // They are used last: what was given up with damage goes first.
-        self.free.splice(0..0, new);
-        self.geometry = to;
         Ok(())
     }
 

@@ -165,6 +165,7 @@ impl Agent {
             released_term: self.core.released_term(),
             vip_held: self.core.vip_held(),
             units_healthy: self.core.units_healthy_since().is_some(),
+            gives_up: self.core.gives_up(),
         };
         if self.report.as_ref() == Some(&report) {
             return None;

@@ -3,8 +3,8 @@
 //! Never flap: a unit that turns unwell on the active node is restarted in place once a role (the right to a restart
 //! comes back after ten healthy minutes). If that doesn't help it is left as it is, still looked at, and this node is
 //! not eligible, with the reason, for ten minutes or until the unit is seen healthy again (unless its file system had died
-//! under it). The daemon gives the role to a node that can do better, if there is one; where there is none the unit is tried
-//! again after those ten minutes. Units after a failed one are not started.
+//! under it). If it doesn't run at all the daemon gives the role to a node that may do better, if there is one; where there is none
+//! it is tried again after those ten minutes. Units after a failed one are not started.
 
 use std::time::Duration;
 
@@ -101,6 +101,12 @@ impl Pbx {
             .collect()
     }
 
+    /// A unit has failed and doesn't run. One that runs, however unwell, may be what calls go through, or may take its time to
+    /// come up: it is left to itself.
+    pub fn has_given_up(&self) -> bool {
+        self.goal == Goal::Run && self.units.iter().any(|unit| unit.is_dead)
+    }
+
     pub fn duties(&mut self, now: Now, goal: Goal, notices: &mut Notices, duties: &mut Vec<Duty>) {
         if goal != self.goal {
             self.change_goal(now, goal);
@@ -170,9 +176,9 @@ impl Pbx {
                 start_failed(unit, index, now, &why, notices, duties);
             }
             State::Starting => unit.ask(index, now, Verb::Check, CHECK_STARTING, duties),
-            State::Failed if unit.sick_until.is_some_and(|until| now.boot >= until) => {
+            State::Failed if unit.is_dead && unit.retry_at.is_some_and(|at| now.boot >= at) => {
                 // Nobody else could take the role: what was in the way may be gone.
-                unit.sick_until = None;
+                unit.retry_at = None;
                 unit.enter(now, State::Stopping, format!("being tried again: {}", unit.detail));
                 unit.begin(index, now, Verb::Stop, duties);
             }
@@ -284,6 +290,9 @@ fn hear_job(unit: &mut Track, outcome: Outcome) {
 }
 
 fn hear_seen(unit: &mut Track, now: Now, goal: Goal, seen: Seen, notices: &mut Notices) {
+    if unit.state == State::Failed && !matches!(seen, Seen::Unclear(_)) {
+        unit.is_dead = seen == Seen::NotRunning;
+    }
     match (unit.state, seen) {
         (State::Unknown | State::Stopping | State::Killing, Seen::NotRunning) => unit.enter(now, State::Stopped, ""),
         (State::Stopping | State::Killing, _) => {}
@@ -356,9 +365,10 @@ fn start_failed(unit: &mut Track, index: usize, now: Now, why: &str, notices: &m
 
 fn give_up(unit: &mut Track, now: Now, why: &str, notices: &mut Notices) {
     unit.sick_until = Some(now.boot.plus(SICK_FOR));
+    unit.retry_at = Some(now.boot.plus(SICK_FOR));
     let name = &unit.policy.name;
     let what = format!("unit {name} has failed, also after a restart: {why}");
-    let advice = "the role goes to a node that can take it, if there is one; else mend the unit: it is taken up again once it is healthy, and tried again after ten minutes";
+    let advice = "if it doesn't run at all, the role goes to a node that can take it; else mend the unit: it is taken up again once it is healthy, and tried again after ten minutes if it doesn't run";
     notices.raise(format!("failed-{name}"), notice(now, what, advice, true));
     unit.enter(now, State::Failed, why);
 }

@@ -329,22 +329,29 @@ fn an_unwell_unit_is_restarted_once_and_then_makes_the_node_ineligible() {
 
 /// Nobody could take the role, and an operator has mended what was in the way.
 #[test]
-fn a_failed_unit_is_tried_again_after_ten_minutes() {
+fn a_unit_that_failed_and_does_not_run_is_given_up_and_tried_again_after_ten_minutes() {
     let mut world = active(1);
     world.sick[0] = true;
     world.pass_leased(Role::Active, 7, 10_000);
     assert_eq!(world.state(0), "failed");
+    assert!(!world.core.gives_up(), "it runs, and calls may go through it");
     world.running[0] = false;
+    world.pass_leased(Role::Active, 7, 1000);
+    assert!(world.core.gives_up());
     world.take();
     world.pass_leased(Role::Active, 7, 580_000);
     assert_eq!(world.verbs(), []);
     world.pass_leased(Role::Active, 7, 30_000);
     assert_eq!(world.verbs(), [(0, Verb::Stop), (0, Verb::Start)]);
     assert_eq!(world.state(0), "failed", "once, and then not for as long");
-    world.sick[0] = false;
+    world.take();
+    world.pass_leased(Role::Active, 7, 620_000);
+    assert_eq!(world.verbs(), [], "what runs is left alone");
     world.running[0] = false;
-    world.pass_leased(Role::Active, 7, 610_000);
+    world.sick[0] = false;
+    world.pass_leased(Role::Active, 7, 3000);
     assert_eq!(world.state(0), "healthy");
+    assert!(!world.core.gives_up());
 }
 
 #[test]

@@ -107,6 +107,10 @@ pub(super) struct Track {
     pub(super) restarted: bool,
     /// Failed on this node: not eligible until then, unless seen healthy before.
     pub(super) sick_until: Option<BootMs>,
+    /// Failed, and seen not to run at all.
+    pub(super) is_dead: bool,
+    /// When one that failed and doesn't run is tried again.
+    pub(super) retry_at: Option<BootMs>,
     pub(super) healthy_since: BootMs,
     next_id: u64,
 }
@@ -125,6 +129,8 @@ impl Track {
             failures: 0,
             restarted: false,
             sick_until: None,
+            is_dead: false,
+            retry_at: None,
             healthy_since: BootMs(0),
             next_id: 0,
         }
@@ -135,6 +141,7 @@ impl Track {
             self.since = now;
             self.failures = 0;
             self.start_error = None;
+            self.is_dead = false;
             // What was asked about the former state says nothing about this one.
             self.probe = None;
             self.probed = None;

@@ -2,8 +2,8 @@
 
 use super::{Replica, Turn};
 use holdfast_proto::stream;
-use holdfast_replicator::UNAPPLIED_MAX;
 use holdfast_replicator::roles::Role;
+use holdfast_replicator::{UNAPPLIED_MAX, spare_from};
 
 /// By then the others' states say whether their disks are in the same trouble.
 const LEAVE_AFTER_MS: u64 = 1_000;
@@ -43,7 +43,7 @@ impl Replica {
     pub(super) fn look_at_space(&mut self) {
         let Ok(space) = self.store.space() else { return };
         self.core.store_free = space.above(self.threads.log_total());
-        self.core.store_spare = space.above(self.threads.log_total() / 2);
+        self.core.store_spare = space.above(spare_from(self.threads.log_total()));
         self.has_room = self.core.store_free > 0;
         self.sequencer.full = self.room(self.core.store_free, |state| state.store_free) == 0;
         self.sequencer.spent = self.room(self.core.store_spare, |state| state.store_spare) == 0;
@@ -64,7 +64,7 @@ impl Replica {
         }
         let away_since = (!self.agent.connected).then(|| self.agent_away_since_ms.unwrap_or(turn.now_ms));
         self.agent_away_since_ms = away_since;
-        let objects = matches!(self.role, Role::Active { .. }) && self.agent.connected && !self.agent.eligible;
+        let objects = matches!(self.role, Role::Active { .. }) && self.agent.connected && self.agent.gives_up;
         self.agent_objects_since_ms = objects.then(|| self.agent_objects_since_ms.unwrap_or(turn.now_ms));
         match self.role {
             Role::Active { .. } => self.leave_if_unwell(turn.now_ms),
