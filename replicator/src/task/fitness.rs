@@ -17,8 +17,6 @@ const AGENT_AWAY_MAX_MS: u64 = 10_000;
 /// A PBX, or an address, that doesn't come up here may do so elsewhere.
 const AGENT_OBJECTS_MAX_MS: u64 = 5_000;
 const AGENT_OBJECTS: &str = "its PBX or its address doesn't come up";
-/// A role that came here for that doesn't go on for that: what is wrong may be wrong on all of them, and each change stops whatever runs.
-const AGENT_OBJECTS_AGAIN_MS: u64 = 3_600_000;
 /// Twice what an active node lets gather. A slower disk may leave as much as the log holds, and all of it would have to be applied
 /// before anything is served.
 pub const UNAPPLIED_MAX: u64 = 128 << 20;
@@ -30,12 +28,15 @@ const SETTLE_MS: u64 = 300_000;
 impl State {
     /// Why this node can't do an active node's work, whatever its agent says.
     fn unwell(&self) -> Option<String> {
-        let disk = self.disk.as_ref().map(|trouble| trouble.fault.to_string());
+        let fault = self.disk.as_ref().map(|trouble| &trouble.fault);
+        // What mends is no reason by itself.
+        let disk = fault.filter(|fault| **fault != Fault::Mending).map(ToString::to_string);
         let agent = self
             .agent_is_away
             .then(|| "vip-agent isn't there, so nobody holds the address".into());
         let objects = self.agent_objects.then(|| AGENT_OBJECTS.into());
-        self.halted.clone().or(disk).or(agent).or(objects)
+        let mending = || fault.map(ToString::to_string);
+        self.halted.clone().or(disk).or(agent).or(objects).or_else(mending)
     }
 }
 
@@ -118,10 +119,7 @@ impl Task {
     /// PBX that doesn't run here, also after a restart, may run elsewhere. What serves in part stays: an operator decides.
     fn leave_if_unwell(&mut self, now: u64) {
         let fault = self.state.disk.as_ref().map(|trouble| trouble.fault.clone());
-        let came_for_that = self.state.failover.as_ref().is_some_and(|failover| {
-            failover.given_away.as_deref() == Some(AGENT_OBJECTS) && now < failover.lease_ms + AGENT_OBJECTS_AGAIN_MS
-        });
-        let agent_is_well = !self.state.agent_is_away && (!self.state.agent_objects || came_for_that);
+        let agent_is_well = !self.state.agent_is_away && (!self.state.agent_objects || self.came_for_that());
         let well = self.state.halted.is_none() && agent_is_well && matches!(fault, None | Some(Fault::Mending));
         let Some(why) = self.state.unwell().filter(|_| !well) else {
             self.state.unwell_since_ms = None;
@@ -147,6 +145,14 @@ impl Task {
         tracing::warn!(why, "this node isn't fit to be active");
         let (outcome, _nobody_asked) = oneshot::channel();
         self.begin_handover(None, why, outcome);
+    }
+
+    /// A role that came here because the PBX didn't come up there, and it doesn't here either: what is wrong may be wrong on all of them,
+    /// and each change stops whatever runs.
+    fn came_for_that(&self) -> bool {
+        let failover = self.state.failover.as_ref();
+        let came = failover.is_some_and(|failover| failover.given_away.as_deref() == Some(AGENT_OBJECTS));
+        came && !self.state.agent.units_healthy
     }
 
     fn both_peers_are_fit(&self, now: u64) -> bool {

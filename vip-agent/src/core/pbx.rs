@@ -101,10 +101,12 @@ impl Pbx {
             .collect()
     }
 
-    /// A unit has failed and doesn't run. One that runs, however unwell, may be what calls go through, or may take its time to
-    /// come up: it is left to itself.
+    /// A unit has failed and doesn't run, and the PBX was never whole in this role, or none of it serves any more. One that runs,
+    /// however unwell, may be what calls go through, or may take its time to come up: it is left to itself.
     pub fn has_given_up(&self) -> bool {
-        self.goal == Goal::Run && self.units.iter().any(|unit| unit.is_dead)
+        let serves = self.units.iter().any(|unit| unit.state == State::Healthy);
+        let is_dead = self.units.iter().any(|unit| unit.is_dead);
+        self.goal == Goal::Run && is_dead && (self.all_healthy.is_none() || !serves)
     }
 
     pub fn duties(&mut self, now: Now, goal: Goal, notices: &mut Notices, duties: &mut Vec<Duty>) {

@@ -354,6 +354,22 @@ fn a_unit_that_failed_and_does_not_run_is_given_up_and_tried_again_after_ten_min
     assert!(!world.core.gives_up());
 }
 
+/// Calls go through what is well: an operator decides.
+#[test]
+fn a_unit_that_dies_beside_others_that_serve_is_no_reason_to_give_the_role_away() {
+    let mut world = active(2);
+    let kill = |world: &mut World, unit: usize| {
+        world.refuses[unit] = true;
+        world.running[unit] = false;
+        world.pass_leased(Role::Active, 7, 10_000);
+        assert_eq!(world.state(unit), "failed");
+    };
+    kill(&mut world, 1);
+    assert!(!world.core.gives_up());
+    kill(&mut world, 0);
+    assert!(world.core.gives_up());
+}
+
 #[test]
 fn a_node_whose_unit_failed_stays_ineligible_for_a_while_as_a_standby() {
     let mut world = active(1);

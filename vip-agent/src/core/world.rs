@@ -16,6 +16,8 @@ pub(super) struct World {
     pub(super) address_until: Option<u64>,
     pub(super) running: Vec<bool>,
     pub(super) sick: Vec<bool>,
+    /// It ends as soon as it is started.
+    pub(super) refuses: Vec<bool>,
     /// Milliseconds that the thread stands still between a decision on the address and the kernel.
     pub(super) stall: u64,
     pub(super) unit_takes: u64,
@@ -56,6 +58,7 @@ impl World {
             address_until: None,
             running: vec![false; units],
             sick: vec![false; units],
+            refuses: vec![false; units],
             stall: 0,
             unit_takes: 30,
             other: (0, 0),
@@ -210,7 +213,7 @@ impl World {
             }
             let outcome = match entry.remove() {
                 Verb::Start => {
-                    self.running[unit] = true;
+                    self.running[unit] = !self.refuses[unit];
                     Outcome::Started
                 }
                 Verb::Stop => {
