@@ -1,6 +1,6 @@
 //! What the kernel may remember wrongly: after a change whose outcome isn't known it is told to forget.
 //!
-//! The kernel keeps names and attributes for ever and drops what a change made stale only if that change succeeded.
+//! The kernel keeps names for ever, attributes for long, and drops what a change made stale only if that change succeeded.
 //! The telling has a thread of its own: it may wait for a directory in which a change is under way.
 
 use crate::kernel::Kernel;

@@ -312,7 +312,7 @@ fn is_last(store: &impl View, op: &Op) -> bool {
 }
 
 /// A database that can't write over what it has can't even be brought to its end, nor started again; and a page of a mapping
-/// that isn't taken would be shown as it was before. Holes in what is written over are all that this can fill.
+/// that isn't taken is lost when the kernel needs the memory. Holes in what is written over are all that this can fill.
 fn stays_within(store: &impl View, op: &Op) -> bool {
     let Op::Write { ino, offset, data, .. } = op else {
         return false;

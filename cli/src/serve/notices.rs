@@ -101,7 +101,7 @@ pub(super) fn of(
         found.push(notice(
             "the disk of this node or of the better standby is below its reserve, of bytes or of inodes: writes that add something answer \"no space left\""
                 .into(),
-            "Remove files, or enlarge the volume that holds the store (`df` and `df -i` on each node say which); deleting still works, and so does writing over what is there while half of the reserve is left.",
+            "Remove files, or enlarge the volume that holds the store (`df` and `df -i` on each node say which); deleting still works, and so does, with a log of 512 MiB or more, writing over what is there, for a while.",
             0,
             true,
         ));
