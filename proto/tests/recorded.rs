@@ -30,6 +30,7 @@ fn report() -> control::AgentReport {
         eligible: true,
         not_eligible_because: vec!["because".into()],
         gives_up: false,
+        last_resort: false,
         phase: "phase".into(),
         vip_since_unix_ms: 6,
         units_healthy_unix_ms: 7,

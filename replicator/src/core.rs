@@ -8,8 +8,10 @@ mod facts;
 mod output;
 mod room;
 mod sound;
+mod standby;
 
 pub use room::Sizes;
+pub use standby::Unfit;
 
 use crate::forgetful::Forgetful;
 use crate::lease::{Lease, Timing};

@@ -33,6 +33,8 @@ pub struct AgentFacts {
     pub units_healthy: bool,
     /// The PBX or its address doesn't come up here.
     pub gives_up: bool,
+    /// Nothing makes this node ineligible but that the PBX failed here before.
+    pub last_resort: bool,
 }
 
 pub(crate) enum Command {

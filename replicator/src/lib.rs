@@ -11,6 +11,7 @@ pub mod core;
 pub mod disk_health;
 pub mod dropped;
 pub mod error;
+pub mod fitness;
 pub mod forgetful;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -18,7 +19,7 @@ pub mod fuzzing;
 mod gate;
 pub mod gather;
 mod handle;
-mod handover;
+pub mod handover;
 pub mod lag;
 mod last_changed;
 pub mod lease;
@@ -44,4 +45,4 @@ pub use gate::Gate;
 pub use handle::{AgentFacts, Handle, Rotten};
 pub use last_changed::last_changed;
 pub use start::{Options, Replica};
-pub use task::{UNAPPLIED_MAX, spare_from};
+pub use task::spare_from;

@@ -16,10 +16,10 @@ use crate::api::{Failure, Request};
 use crate::clock::{boottime_ms, wall};
 use crate::core::{Core, Output};
 use crate::disk_health::{DiskHealth, DiskTrouble};
+use crate::fitness::Fitness;
 use crate::gate::Gate;
 use crate::gather::Gather;
 use crate::handle::{AgentFacts, Command};
-use crate::handover::HandOver;
 use crate::lag::Lag;
 use crate::net::{NetEvent, Outgoing};
 use crate::roles::Role;
@@ -32,8 +32,6 @@ use crate::unapplied::Unapplied;
 use crate::view::{Failover, PeerView, View};
 use crate::waiting::Waiting;
 use crate::wire::PeerMessage;
-pub use fitness::UNAPPLIED_MAX;
-use holdfast_proto::stream;
 use holdfast_storage::RealStore;
 use holdfast_storage::check::Part;
 use holdfast_storage::copy;
@@ -45,6 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
+use switch::Switch;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) type RealCore = Core<LogReader<RealDisk>>;
@@ -126,7 +125,7 @@ pub(crate) struct Task {
 pub(crate) struct State {
     role: Option<Role>,
     agent: AgentFacts,
-    handover: Option<HandOver>,
+    switch: Option<Switch>,
     /// Answers and requests that wait for the lease.
     held: Waiting,
     held_requests: VecDeque<Request>,
@@ -138,18 +137,9 @@ pub(crate) struct State {
     /// The disk has failed: nothing is read from the peers, nothing said to them.
     out: bool,
     disk: Option<DiskTrouble>,
-    disk_well_at_ms: u64,
-    /// Since when this node has been unwell; not before `leave_again_ms` it gives the role away again by itself.
-    unwell_since_ms: Option<u64>,
-    leave_again_ms: u64,
+    fitness: Fitness,
     /// The node, this one maybe, whose replica is known to differ from the two others.
     odd_one_out: Option<u64>,
-    agent_away_since_ms: Option<u64>,
-    /// For longer than it takes to start it anew.
-    agent_is_away: bool,
-    agent_objects_since_ms: Option<u64>,
-    /// For longer than a passing trouble.
-    agent_objects: bool,
     failover: Option<Failover>,
     vip_not_before_ms: u64,
     /// The core has more to hand out.
@@ -262,7 +252,7 @@ impl Task {
         self.look_at_space();
         self.look_at_disk(now);
         // To a node that has just started nobody can hand the role over.
-        self.core.eligible = self.eligible() && self.core.has_settled();
+        self.core.eligible = self.is_eligible(now) && self.core.has_settled();
         self.state.checks.retain(|_, waiting| !waiting.is_closed());
         self.core.tell_commits(!self.state.checks.is_empty());
         // A campaign looks at what isn't applied yet, and memory has let go of what is.
@@ -287,21 +277,10 @@ impl Task {
             self.state.space = space;
             self.core.store_free = space.above(self.settings.reserve);
             self.core.store_spare = space.above(spare_from(self.settings.reserve));
-            self.state.room = self.room(self.core.store_free, |state| state.store_free);
+            self.state.room = self.core.least_room(self.core.store_free, |state| state.store_free);
             self.sequencer.full = self.state.room == 0;
-            self.sequencer.spent = self.room(self.core.store_spare, |state| state.store_spare) == 0;
+            self.sequencer.spent = self.core.least_room(self.core.store_spare, |state| state.store_spare) == 0;
         }
-    }
-
-    /// This node and the better standby must both have room, also for what they haven't applied yet.
-    fn room(&self, own: u64, free: impl Fn(&stream::NodeState) -> u64) -> u64 {
-        let names = self.settings.names.keys();
-        let standby = names
-            .filter_map(|id| self.core.peer(*id)?.state)
-            .map(|state| self.core.room(free(&state), state.applied))
-            .max();
-        let own = self.core.room(own, self.store.applied().0);
-        standby.unwrap_or(u64::MAX).min(own)
     }
 
     fn look_at_log(&mut self) {
@@ -311,20 +290,6 @@ impl Task {
             // One that is asked for already will do.
             let _ = self.channels.ask_checkpoint.try_send(());
         }
-    }
-
-    /// The eligible peer that is most up to date; one that is known to hold something else only if there is no other.
-    fn best_standby(&self) -> Option<u64> {
-        let now = boottime_ms();
-        let fit = |id: &u64| {
-            let peer = self.core.peer(*id)?;
-            let state = peer
-                .state
-                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now)
-                .filter(|_| self.core.is_up_to_date(*id))?;
-            Some((self.state.odd_one_out != Some(*id), state.last_index, *id))
-        };
-        self.settings.names.keys().filter_map(fit).max().map(|(.., id)| id)
     }
 
     /// Notes a moment of the promotion under way, the first time that it comes.

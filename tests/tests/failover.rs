@@ -20,7 +20,7 @@ use common::{
 };
 use common::{holds_vip, log, start, write_synced};
 use holdfast_tests::clock::{now, pause, wait_for};
-use holdfast_tests::lab::{LabOptions, Node, cluster_status};
+use holdfast_tests::lab::{Lab, LabOptions, Node, cluster_status};
 use holdfast_tests::process::ProcessId;
 use rustix::process::Signal;
 
@@ -63,6 +63,52 @@ fn a_pbx_that_does_not_start_on_the_new_active_node_is_started_on_another() {
     assert_eq!(lab.wait_active(PATIENCE).unwrap(), next);
     let written = write(lab.node(&next).mnt().join("file"), *b"served").within(PATIENCE);
     written.expect("a write ends").unwrap();
+}
+
+fn pbx_is(state: &str, lab: &Lab, node: &str) -> bool {
+    let view = lab.status().unwrap_or_default();
+    let units = cluster_status::entry(&view, node)["units"].to_string();
+    units.contains(&format!("\"{state}\""))
+}
+
+/// An address that nobody has helps no operator; what is wrong may be mended meanwhile.
+#[test]
+fn a_node_on_which_the_pbx_failed_serves_where_no_other_can() {
+    let lab = lab(LabOptions {
+        units: SLEEPER.into(),
+        ..LabOptions::default()
+    });
+    let first = ready(&lab);
+    let others = lab.others(first.name());
+    let (second, third) = (others[0].clone(), others[1]);
+    wait_for("the PBX", PATIENCE, || {
+        Ok(pbx_is("healthy", &lab, first.name()).then_some(()))
+    })
+    .unwrap();
+    third.kill().unwrap();
+    for node in [&first, &second] {
+        fs::write(node.dir().join("broken"), "").unwrap();
+    }
+    let pid = fs::read_to_string(first.dir().join("pbx.pid")).unwrap();
+    let killed = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
+    assert!(killed.success());
+    wait_for("a second node without a PBX", seconds(60), || {
+        let is_active = lab.wait_active(PATIENCE)? == second.name();
+        Ok((is_active && pbx_is("failed", &lab, second.name())).then_some(()))
+    })
+    .unwrap();
+    // What failed right before a file system ended is excused.
+    pause(seconds(7));
+    let mount = second.mnt().display().to_string();
+    let ended = lab.exec(second.name(), &["umount", "--lazy", &mount]).unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    fs::remove_file(second.dir().join("broken")).unwrap();
+    let again = wait_for("the PBX on a node where it failed", seconds(60), || {
+        let active = lab.wait_active(PATIENCE)?;
+        Ok(pbx_is("healthy", &lab, &active).then_some(active))
+    });
+    let again = again.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(40)));
+    assert_eq!(again, second.name());
 }
 
 #[test]

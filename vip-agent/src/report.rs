@@ -30,6 +30,7 @@ impl Reporter {
             eligible: reasons.is_empty(),
             not_eligible_because: reasons,
             gives_up: core.gives_up(),
+            last_resort: core.is_last_resort(now),
             phase: core.phase(now.boot),
             vip_since_unix_ms: millis(core.vip_since()),
             units_healthy_unix_ms: millis(core.units_healthy_since()),

@@ -7,9 +7,9 @@ use super::status::CATCHING_UP;
 use crate::words;
 use holdfast_config::tls_files::End;
 use holdfast_proto::control::{AgentReport, Members, Notice};
-use holdfast_replicator::UNAPPLIED_MAX;
 use holdfast_replicator::clock::unix_ms;
 use holdfast_replicator::disk_health::Fault;
+use holdfast_replicator::fitness::UNAPPLIED_MAX;
 use holdfast_replicator::roles::Role;
 use holdfast_replicator::view::View;
 

@@ -369,6 +369,7 @@ impl Shared {
                 vip_held: report.vip_held,
                 units_healthy: report.units_healthy_unix_ms > 0,
                 gives_up: report.gives_up,
+                last_resort: report.last_resort && mountable,
             },
         };
         drop(inner);

@@ -4,6 +4,7 @@ use super::shared::{MountKind, Shared};
 use super::{alike, notices};
 use holdfast_proto::control::{ClusterStatus, Failover, NodeStatus, PeerView, Role};
 use holdfast_replicator::clock::{boottime_ms, unix_ms};
+use holdfast_replicator::fitness::PLANNED;
 use holdfast_replicator::roles;
 use holdfast_replicator::view::{self, View};
 
@@ -122,7 +123,7 @@ fn failover_of(shared: &Shared, moments: &view::Failover, now: u64) -> Failover 
         units_ms: since(moments.units_ms),
         first_write_ms: since(moments.first_write_ms),
         reason: match moments.given_away.as_deref() {
-            Some("planned") => format!("planned, from {from}"),
+            Some(PLANNED) => format!("planned, from {from}"),
             Some(why) => format!("{from} gave the role away: {why}"),
             None => "the former active node was not heard".into(),
         },

@@ -2,6 +2,7 @@
 
 use super::{Core, Peer};
 use crate::memory_log::OldEntries;
+use crate::roles;
 use holdfast_proto::stream::{Handover, NodeState};
 use holdfast_storage::types::LogIndex;
 use raft::{INVALID_ID, StateRole};
@@ -133,6 +134,23 @@ impl<O: OldEntries> Core<O> {
     /// This node gave its vote in the current term to another one.
     pub fn voted_for_other(&self) -> bool {
         self.node.raft.vote != INVALID_ID && self.node.raft.vote != self.config.id
+    }
+
+    /// What `role`, which this node has, depends on.
+    pub fn facts_for(&self, role: roles::Role, now_ms: u64, eligible: bool) -> roles::Facts {
+        let role_term = role.term();
+        let other_leads = !self.is_leader() && self.leader().is_some_and(|id| id != self.config.id);
+        let has_voted = self.term() > role_term && self.voted_for_other();
+        roles::Facts {
+            now_ms,
+            term: self.term(),
+            leader: self.is_leader(),
+            own_term_applied: self.has_applied_own_term(),
+            other_elected: role_term > 0 && (other_leads || has_voted),
+            before_own_term: self.before_own_term(),
+            lease_until_ms: self.lease_until_ms(),
+            eligible,
+        }
     }
 
     /// Peers whose next entry is no longer in this leader's log, or can't be read there: they can't catch up by it. Theirs ends

@@ -3,8 +3,8 @@
 use super::{COMPLAIN_EVERY, Task, clocks};
 use crate::api::{Failure, Request};
 use crate::clock::boottime_ms;
+use crate::fitness::PLANNED;
 use crate::handle::{AgentFacts, Command};
-use crate::handover::Step;
 use crate::memory_log::Unread;
 use crate::net::NetEvent;
 use crate::roles::Role;
@@ -195,7 +195,7 @@ impl Task {
                 }
             }
             Command::Agent(facts) => self.agent(facts),
-            Command::HandOver { to, outcome } => self.begin_handover(to, "planned".into(), outcome),
+            Command::HandOver { to, outcome } => self.begin_handover(to, PLANNED.into(), outcome),
             Command::Check { part, parts, index } => {
                 let _ = index.send(self.begin_check(part, parts));
             }
@@ -221,12 +221,7 @@ impl Task {
             Role::None | Role::Lost { .. } => (request.done)(Err(Failure::NotActive)),
             // The mount is coming up: its first requests wait for the role.
             Role::Promoting { .. } => self.state.held_requests.push_back(request),
-            _ if self
-                .state
-                .handover
-                .as_ref()
-                .is_some_and(|handover| handover.step != Step::Releasing) =>
-            {
+            _ if self.state.switch.as_ref().is_some_and(|switch| !switch.is_releasing()) => {
                 (request.done)(Err(Failure::NotActive));
             }
             _ if !self.gate.may_answer(boottime_ms()) => self.state.held_requests.push_back(request),

@@ -24,7 +24,7 @@ impl Task {
             shown.role != role
                 || (shown.leader != self.core.leader() && !self.state.out)
                 || shown.lease_until_ms != self.gate.lease_until_ms()
-                || shown.handover.is_some() != self.state.handover.is_some()
+                || shown.handover.is_some() != self.state.switch.is_some()
                 || now >= shown.at_ms + 50
         };
         if !changed {
@@ -68,11 +68,10 @@ impl Task {
             disk: self.state.disk.clone(),
             full: self.sequencer.full,
             failover: self.state.failover.clone(),
-            handover: self
-                .state
-                .handover
-                .as_ref()
-                .map(|handover| format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()),
+            handover: self.state.switch.as_ref().map(|switch| {
+                let handover = &switch.handover;
+                format!("{:?} to {}", handover.step, self.name(handover.to)).to_lowercase()
+            }),
             waiting: self.sequencer.waiting(),
             has_room: self.has_room(),
             unapplied: self.core.unapplied(),

@@ -1,47 +1,25 @@
 //! The active role's beginning and end on this node, as `crate::roles` decides them.
 
 use super::Task;
+use super::switch::Switch;
 use crate::api::Failure;
 use crate::clock::wall;
 use crate::handover::Step;
-use crate::roles::{Facts, Role};
+use crate::roles::Role;
 use crate::view::Failover;
 use holdfast_storage::effects::Entry;
 use holdfast_storage::types::{Ino, Term};
 
 impl Task {
-    fn facts(&mut self, now_ms: u64) -> Facts {
-        let role_term = self.role().term();
-        let leader = self.core.is_leader();
-        let other_leads = self.core.leader().is_some_and(|id| id != self.settings.id);
-        Facts {
-            now_ms,
-            term: self.core.term(),
-            leader,
-            own_term_applied: self.core.has_applied_own_term(),
-            other_elected: role_term > 0
-                && (other_leads && !leader || (self.core.term() > role_term && self.core.voted_for_other())),
-            before_own_term: self.core.before_own_term(),
-            lease_until_ms: self.core.lease_until_ms(),
-            eligible: self.may_serve(),
-        }
-    }
-
     pub(super) fn step_role(&mut self, now: u64) {
-        let facts = self.facts(now);
         let was = self.role();
+        let facts = self.core.facts_for(was, now, self.may_serve(now));
         let role = was.step(&facts, self.settings.grace_ms);
         self.state.role = Some(role);
         self.gate
             .set_lease(if role == Role::None { 0 } else { facts.lease_until_ms });
-        self.gate.set_serving(
-            role.accepts()
-                && self
-                    .state
-                    .handover
-                    .as_ref()
-                    .is_none_or(|handover| handover.step == Step::Releasing),
-        );
+        let keeps_serving = self.state.switch.as_ref().is_none_or(Switch::is_releasing);
+        self.gate.set_serving(role.accepts() && keeps_serving);
         self.core.suspended = matches!(role, Role::Suspended { .. });
         if role == was {
             return;
@@ -111,12 +89,9 @@ impl Task {
 
     /// A transfer under way can't be called back.
     pub(super) fn cancel_handover(&mut self, why: &str) {
-        if let Some(handover) = self
-            .state
-            .handover
-            .take_if(|handover| handover.step != Step::Transferring)
-        {
-            handover.finish(Err(format!("{why}; see `holdfast status`")));
+        let switch = &mut self.state.switch;
+        if let Some(switch) = switch.take_if(|switch| switch.handover.step != Step::Transferring) {
+            switch.finish(Err(format!("{why}; see `holdfast status`")));
         }
     }
 }

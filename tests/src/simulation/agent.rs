@@ -48,6 +48,8 @@ pub struct Around<'a> {
     pub kernel: &'a mut Kernel,
     /// Another machine that can be reached has the address.
     pub other_has_it: bool,
+    /// The PBX doesn't start on it.
+    pub pbx_is_broken: bool,
     pub random: &'a mut Random,
     /// Work of the unit: in so many µs it ends.
     pub later: Vec<(u64, usize, u64, Verb)>,
@@ -73,7 +75,7 @@ fn policy() -> Policy {
             health_every: Duration::from_secs(2),
             health_failures: 2,
             start_timeout: Duration::from_secs(5),
-            stop_timeout: Duration::from_secs(5),
+            stop_timeout: Duration::from_millis(timers::UNITS_STOP_MS),
         }],
         grace: Duration::from_millis(timers::GRACE_MS),
     }
@@ -90,6 +92,11 @@ impl Agent {
 
     pub fn runs_unit(&self) -> bool {
         self.running
+    }
+
+    /// The PBX ends by itself.
+    pub fn loses_unit(&mut self) {
+        self.running = false;
     }
 
     /// One event and all that follows from it, as `vip_agent::agent` handles it.
@@ -138,6 +145,7 @@ impl Agent {
 
     pub fn unit_done(&mut self, unit: usize, job: u64, verb: Verb, around: &mut Around<'_>) {
         let outcome = match verb {
+            Verb::Start if around.pbx_is_broken => Outcome::StartFailed("it is broken".to_owned()),
             Verb::Start => {
                 self.running = true;
                 Outcome::Started
@@ -166,12 +174,23 @@ impl Agent {
             vip_held: self.core.vip_held(),
             units_healthy: self.core.units_healthy_since().is_some(),
             gives_up: self.core.gives_up(),
+            last_resort: self.core.is_last_resort(at(now_ms)),
         };
         if self.report.as_ref() == Some(&report) {
             return None;
         }
         self.report = Some(report.clone());
         Some(report)
+    }
+
+    /// Why its node isn't eligible, for people.
+    pub fn objections(&self, now_ms: u64) -> String {
+        let last_resort = self.core.is_last_resort(at(now_ms));
+        let reasons = self.core.not_eligible_because(at(now_ms)).join(", ");
+        format!(
+            "[{reasons}] last resort {last_resort}, {}",
+            self.core.phase(BootMs(now_ms))
+        )
     }
 
     /// The daemon has been started anew: it has heard nothing yet.

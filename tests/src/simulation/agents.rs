@@ -56,6 +56,7 @@ impl World {
             valid_us,
             kernel: &mut machine.kernel,
             other_has_it,
+            pbx_is_broken: machine.pbx_broken_until_us > now_us,
             random: &mut self.random,
             later: Vec::new(),
             added: false,
@@ -76,7 +77,10 @@ impl World {
             self.schedule(in_us, Whom::Agent(id, start), What::AgentUnit(unit, job, verb));
         }
         if let Some(report) = report {
-            let takes = self.random.between(50, 2000);
+            let arrives_us = now_us + self.random.between(50, 2000);
+            let heard_us = &mut self.machines[id as usize - 1].agent_heard_us;
+            *heard_us = arrives_us.max(*heard_us + 1);
+            let takes = *heard_us - now_us;
             self.schedule(takes, Whom::Daemon(id, daemon), What::Daemon(Event::Agent(report)));
         }
         if added {
@@ -118,7 +122,10 @@ impl World {
             heard: vip_agent::BootMs(0),
         };
         let start = machine.agent_start;
-        let takes = self.random.between(50, 2000);
+        let arrives_us = self.now_us + self.random.between(50, 2000);
+        let hears_us = &mut self.machines[id as usize - 1].agent_hears_us;
+        *hears_us = arrives_us.max(*hears_us + 1);
+        let takes = *hears_us - self.now_us;
         self.schedule(takes, Whom::Agent(id, start), What::AgentHears(facts));
     }
 }

@@ -47,8 +47,13 @@ pub struct Machine {
     pub start: u64,
     pub agent: Option<Agent>,
     pub agent_start: u64,
+    /// When the last of what agent and daemon said to each other arrives: nothing overtakes that.
+    pub agent_heard_us: u64,
+    pub agent_hears_us: u64,
     /// The PBX's unit runs, whoever looks at it.
     pub unit_runs: bool,
+    /// Until then it doesn't start.
+    pub pbx_broken_until_us: u64,
     /// Until then the process gets no processor.
     pub daemon_frozen_us: u64,
     pub agent_frozen_us: u64,
@@ -89,7 +94,10 @@ impl Machine {
             start: 0,
             agent: None,
             agent_start: 0,
+            agent_heard_us: 0,
+            agent_hears_us: 0,
             unit_runs: false,
+            pbx_broken_until_us: 0,
             daemon_frozen_us: 0,
             agent_frozen_us: 0,
             disk_held_us: 0,

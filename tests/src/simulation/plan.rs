@@ -45,6 +45,8 @@ pub enum Kind {
     /// A write of the log is called done and never is.
     LogWriteLost,
     LogRots,
+    /// The PBX ends where it runs, and doesn't start there for a while, or on no machine.
+    PbxFails,
 }
 
 impl Kind {
@@ -136,6 +138,7 @@ impl Plan {
             at_us += random.between(pause_us / 20, 2 * pause_us);
         }
         harm_logs(seed, ends_us, &mut faults);
+        break_pbx(seed, ends_us, &mut faults);
         Self { faults, ends_us }
     }
 }
@@ -151,6 +154,23 @@ fn harm_logs(seed: u64, ends_us: u64, faults: &mut Vec<Fault>) {
             number: faults.len() as u32,
             at_us: random.between(SECOND, ends_us),
             kind: random.one_of(&[Kind::LogWriteLost, Kind::LogRots]),
+            seed: random.next(),
+        });
+    }
+    faults.sort_by_key(|fault| fault.at_us);
+}
+
+/// The same for the PBX.
+fn break_pbx(seed: u64, ends_us: u64, faults: &mut Vec<Fault>) {
+    let mut random = Random::of(seed, 3);
+    if !random.chance(300) {
+        return;
+    }
+    for _ in 0..random.between(1, 5) {
+        faults.push(Fault {
+            number: faults.len() as u32,
+            at_us: random.between(SECOND, ends_us),
+            kind: Kind::PbxFails,
             seed: random.next(),
         });
     }

@@ -90,7 +90,7 @@ impl World {
             let machine = &mut self.machines[id as usize - 1];
             machine.daemon_frozen_us = machine.daemon_frozen_us.min(now_us);
             machine.agent_frozen_us = machine.agent_frozen_us.min(now_us);
-            (machine.disk_held_us, machine.away_until_us) = (0, 0);
+            (machine.disk_held_us, machine.away_until_us, machine.pbx_broken_until_us) = (0, 0, 0);
             machine.disk.lives();
             machine.disk.mend();
             let ill = machine

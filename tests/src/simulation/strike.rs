@@ -1,5 +1,6 @@
 //! What each kind of fault does.
 
+use super::agent::Agent;
 use super::clock::SECOND;
 use super::disk;
 use super::machine::{Daemon, Machine};
@@ -100,6 +101,17 @@ impl World {
             Kind::LogWriteLost | Kind::LogRots => {
                 let id = if dice.chance(300) { self.active_or(any) } else { any };
                 self.harm_log(id, fault.kind == Kind::LogWriteLost, pause, &mut dice);
+            }
+            Kind::PbxFails => {
+                let everywhere = dice.chance(300);
+                let active = self.active_or(any);
+                let until_us = now_us + dice.between(3 * SECOND, 40 * SECOND);
+                for id in (1..=3).filter(|id| everywhere || *id == active) {
+                    let machine = &mut self.machines[id as usize - 1];
+                    machine.pbx_broken_until_us = until_us;
+                    machine.unit_runs = false;
+                    machine.agent.iter_mut().for_each(Agent::loses_unit);
+                }
             }
             Kind::NewDisk => self.new_disk(any, pause),
             Kind::Away => {

@@ -14,6 +14,8 @@ pub const RENEW_MIN_LEASE_MS: u64 = 550;
 /// Valid + 300 ms − renew_min_lease.
 pub const VIP_WAIT_MS: u64 = 750;
 
+pub const UNITS_STOP_MS: u64 = 5000;
+
 pub const CLIENTS: usize = 4;
 pub const DEADLINE_MS: u64 = 8000;
 

@@ -271,6 +271,13 @@ impl Core {
         reasons
     }
 
+    /// Without a role: only a unit's failure in a role before makes this node ineligible.
+    pub fn is_last_resort(&self, now: Now) -> bool {
+        let address_is_well = self.address.as_ref().and_then(Address::trouble).is_none();
+        let standing = self.standing(now.boot);
+        !self.shutdown && address_is_well && self.pbx.only_failed_before(now.boot, standing)
+    }
+
     /// On an active node: nothing that this agent did has brought a unit, or the address, up. Another node may do better.
     pub fn gives_up(&self) -> bool {
         let in_trouble = |address: &Address| address.trouble().is_some() && !address.held();

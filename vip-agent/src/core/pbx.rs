@@ -3,7 +3,7 @@
 //! Never flap: a unit that turns unwell on the active node is restarted in place once a role (the right to a restart
 //! comes back after ten healthy minutes). If that doesn't help it is left as it is, still looked at, and this node is
 //! not eligible, with the reason, for ten minutes or until the unit is seen healthy again (unless its file system had died
-//! under it). If it doesn't run at all the daemon gives the role to a node that may do better, if there is one; where there is none
+//! under it); as a standby it still serves where nobody else can. If it doesn't run at all the daemon gives the role to a node that may do better, if there is one; where there is none
 //! it is tried again after those ten minutes. Units after a failed one are not started.
 
 use std::time::Duration;
@@ -99,6 +99,13 @@ impl Pbx {
             .iter()
             .filter_map(|unit| ineligible(unit, now, idle))
             .collect()
+    }
+
+    /// Nothing of it runs, and all that stands against this node is that a unit failed in a role before.
+    pub fn only_failed_before(&self, now: BootMs, standing: Standing) -> bool {
+        let idle = matches!(standing, Standing::Idle | Standing::Waiting);
+        let is_sick = |unit: &Track| unit.sick_until.is_some_and(|until| now < until);
+        idle && self.all_stopped() && self.units.iter().any(is_sick)
     }
 
     /// A unit has failed and doesn't run, and the PBX was never whole in this role, or none of it serves any more. One that runs,
@@ -397,7 +404,7 @@ fn ineligible(unit: &Track, now: BootMs, idle: bool) -> Option<String> {
     if let Some(until) = unit.sick_until.filter(|until| now < *until) {
         let left = until.since(now).as_secs();
         return Some(format!(
-            "unit {name} failed here when this node was active; considered again in {left} s"
+            "unit {name} failed here when this node was active; considered again in {left} s, and before that only if no other node can serve"
         ));
     }
     match unit.state {

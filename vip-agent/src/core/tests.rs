@@ -384,6 +384,9 @@ fn a_node_whose_unit_failed_stays_ineligible_for_a_while_as_a_standby() {
         reasons[0].contains("failed here when this node was active"),
         "{reasons:?}"
     );
+    assert!(world.core.is_last_resort(at(world.now)));
+    world.step(Event::Shutdown);
+    assert!(!world.core.is_last_resort(at(world.now)));
 }
 
 /// The daemon was killed: the mount died first, the units with it, and the restarts failed before the agent heard why.

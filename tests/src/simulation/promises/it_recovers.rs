@@ -1,6 +1,7 @@
 //! Once faults have stopped, within a bound a node serves, has the address, and all three have caught up and hold the same.
 
 use super::{Judge, replicas_agree};
+use crate::simulation::machine::Machine;
 use crate::simulation::world::World;
 use holdfast_replicator::roles::Role;
 
@@ -14,7 +15,19 @@ impl World {
         };
         (1..=3)
             .find(active)
-            .ok_or_else(|| "no node is active with the address".to_owned())
+            .ok_or_else(|| format!("no node is active with the address; {}", self.objections()))
+    }
+
+    fn objections(&self) -> String {
+        let of = |machine: &Machine| {
+            let now_ms = machine.clock.at_ms(self.now_us);
+            Some(format!(
+                "n{}: {}",
+                machine.id,
+                machine.agent.as_ref()?.objections(now_ms)
+            ))
+        };
+        self.machines.iter().filter_map(of).collect::<Vec<_>>().join("; ")
     }
 
     /// Why not all is well yet.

@@ -1,43 +1,34 @@
-//! Whether this node is fit to be active, as `replicator::task::fitness` has it, without the stopwatch on the disk.
+//! What this node is fit for, as `replicator::task::fitness` asks `replicator::fitness`, without the stopwatch on the disk.
 
 use super::{Replica, Turn};
 use holdfast_proto::stream;
+use holdfast_replicator::disk_health::{DiskTrouble, Fault};
+use holdfast_replicator::fitness::{Leave, Others, Sight};
 use holdfast_replicator::roles::Role;
-use holdfast_replicator::{UNAPPLIED_MAX, spare_from};
-
-/// By then the others' states say whether their disks are in the same trouble.
-const LEAVE_AFTER_MS: u64 = 1_000;
-const LEAVE_AGAIN_MS: u64 = 30_000;
-const AGENT_AWAY_MAX_MS: u64 = 10_000;
-const AGENT_OBJECTS_MAX_MS: u64 = 5_000;
+use holdfast_replicator::spare_from;
 
 impl Replica {
-    fn could_serve(&self) -> bool {
-        self.agent.connected && self.agent.eligible && self.halted.is_none()
+    fn sight(&self, now_ms: u64) -> Sight<'_> {
+        Sight {
+            now_ms,
+            role: self.role,
+            agent: Some(&self.agent),
+            halted: self.halted.as_deref(),
+            disk: self.disk.as_ref().map(|trouble| &trouble.fault),
+            has_room: self.has_room,
+            differs: false,
+            unapplied: self.core.unapplied(),
+            came: self.came.as_ref().map(|(why, at_ms)| (why.as_str(), *at_ms)),
+        }
     }
 
-    fn is_at_its_best(&self) -> bool {
-        !self.unreadable && self.has_room && self.core.unapplied() <= UNAPPLIED_MAX
-    }
-
-    pub(super) fn is_eligible(&self, _now_ms: u64) -> bool {
-        self.could_serve() && self.is_at_its_best()
+    pub(super) fn is_eligible(&self, now_ms: u64) -> bool {
+        self.sight(now_ms).is_eligible()
     }
 
     pub(super) fn may_serve(&self, now_ms: u64) -> bool {
-        self.could_serve() && (self.is_at_its_best() || self.best_standby(now_ms).is_none())
-    }
-
-    pub(super) fn best_standby(&self, now_ms: u64) -> Option<u64> {
-        let fit = |id: u64| {
-            let peer = self.core.peer(id)?;
-            let state = peer
-                .state
-                .filter(|state| state.eligible && !state.forgetful && peer.heard_ms + 1500 > now_ms)
-                .filter(|_| self.core.is_up_to_date(id))?;
-            Some((state.last_index, id))
-        };
-        (1..=3).filter_map(fit).max().map(|(_, id)| id)
+        self.sight(now_ms)
+            .may_serve(|| self.core.best_standby(now_ms, None).is_some())
     }
 
     pub(super) fn look_at_space(&mut self) {
@@ -45,70 +36,50 @@ impl Replica {
         self.core.store_free = space.above(self.threads.log_total());
         self.core.store_spare = space.above(spare_from(self.threads.log_total()));
         self.has_room = self.core.store_free > 0;
-        self.sequencer.full = self.room(self.core.store_free, |state| state.store_free) == 0;
-        self.sequencer.spent = self.room(self.core.store_spare, |state| state.store_spare) == 0;
+        self.sequencer.full = self.core.least_room(self.core.store_free, |state| state.store_free) == 0;
+        self.sequencer.spent = self.core.least_room(self.core.store_spare, |state| state.store_spare) == 0;
     }
 
-    fn room(&self, own: u64, free: impl Fn(&stream::NodeState) -> u64) -> u64 {
-        let standby = (1..=3)
-            .filter_map(|id| self.core.peer(id)?.state)
-            .map(|state| self.core.room(free(&state), state.applied))
-            .max();
-        let own = self.core.room(own, self.store.applied().0);
-        standby.unwrap_or(u64::MAX).min(own)
+    pub(super) fn look_at_disk(&mut self, now_ms: u64) {
+        let trouble = |since_ms, fault| DiskTrouble {
+            for_ms: now_ms - since_ms,
+            fault,
+        };
+        let unreadable = self
+            .unreadable
+            .then(|| trouble(now_ms, Fault::Unreadable("EIO".into())));
+        let full = || self.threads.full_since_ms.map(|since| trouble(since, Fault::Full));
+        self.disk = self.fitness.disk(unreadable.or_else(full), now_ms);
     }
 
     pub(super) fn leave_if_unfit(&mut self, turn: &mut Turn<'_>) {
-        if !matches!(self.role, Role::Active { .. }) {
-            self.unwell_since_ms = None;
-        }
-        let away_since = (!self.agent.connected).then(|| self.agent_away_since_ms.unwrap_or(turn.now_ms));
-        self.agent_away_since_ms = away_since;
-        let objects = matches!(self.role, Role::Active { .. }) && self.agent.connected && self.agent.gives_up;
-        self.agent_objects_since_ms = objects.then(|| self.agent_objects_since_ms.unwrap_or(turn.now_ms));
-        match self.role {
-            Role::Active { .. } => self.leave_if_unwell(turn.now_ms),
-            Role::None | Role::Promoting { .. } => self.leave_if_ineligible(turn),
-            _ => {}
-        }
-    }
-
-    fn leave_if_unwell(&mut self, now: u64) {
-        let is_away = self
-            .agent_away_since_ms
-            .is_some_and(|since| now >= since + AGENT_AWAY_MAX_MS);
-        let objects = self
-            .agent_objects_since_ms
-            .is_some_and(|since| now >= since + AGENT_OBJECTS_MAX_MS);
-        let agent_is_well = !is_away && !objects;
-        if self.halted.is_none() && !self.unreadable && self.threads.full_since_ms.is_none() && agent_is_well {
-            self.unwell_since_ms = None;
-            return;
-        }
-        let since = *self.unwell_since_ms.get_or_insert(now);
-        let too_early = now < since + LEAVE_AFTER_MS || now < self.leave_again_ms;
-        if too_early || self.handover.is_some() || self.best_standby(now).is_none() {
-            return;
-        }
-        self.leave_again_ms = now + LEAVE_AGAIN_MS;
-        self.begin_handover(None, "it is unwell", now);
-    }
-
-    fn leave_if_ineligible(&mut self, turn: &mut Turn<'_>) {
-        if self.is_eligible(turn.now_ms) || !self.core.is_leader() || self.core.is_transferring() {
-            return;
-        }
-        if let Some(to) = self.best_standby(turn.now_ms) {
-            self.transfer(to, turn);
-            if let Role::Promoting { term } = self.role {
-                self.role = Role::Lost { term };
-                self.end_role();
+        let others = Others {
+            best_standby: self.core.best_standby(turn.now_ms, None),
+            are_all_eligible: self.core.are_all_eligible(turn.now_ms),
+            are_led: self.core.is_leader() && !self.core.is_transferring(),
+        };
+        let mut fitness = self.fitness;
+        let leave = fitness.leaves(&self.sight(turn.now_ms), &others, self.handover.is_some());
+        self.fitness = fitness;
+        match leave {
+            None => {}
+            Some(Leave::HandOver { why }) => self.begin_handover(None, why, turn.now_ms),
+            Some(Leave::Transfer { to, why }) => {
+                self.transfer(to, why, turn);
+                if let Role::Promoting { term } = self.role {
+                    self.role = Role::Lost { term };
+                    self.end_role();
+                }
             }
         }
     }
 
-    fn transfer(&mut self, to: u64, turn: &mut Turn<'_>) {
-        let message = self.handover_message(self.core.term(), false, "it could not serve");
+    fn transfer(&mut self, to: u64, reason: String, turn: &mut Turn<'_>) {
+        let message = stream::Handover {
+            term: self.core.term(),
+            vip_released: false,
+            reason,
+        };
         let send = self.core.transfer(to, &message);
         self.send_all(send, turn);
     }
@@ -119,9 +90,9 @@ impl Replica {
             return;
         }
         if self.core.is_leader()
-            && let Some(to) = self.best_standby(turn.now_ms)
+            && let Some(to) = self.core.best_standby(turn.now_ms, None)
         {
-            self.transfer(to, turn);
+            self.transfer(to, why.clone(), turn);
             let last_words = self.core.output().send;
             self.send_all(last_words, turn);
         }

@@ -27,11 +27,13 @@ use super::disk::FaultyDisk;
 use super::random::Random;
 use super::{Store, timers};
 use bytes::Bytes;
-use handover::HandOver;
 use holdfast_replicator::api::{Failure, Request};
 use holdfast_replicator::copy::Kept;
 use holdfast_replicator::core::{Core, CoreConfig, CoreStart, Sizes};
+use holdfast_replicator::disk_health::DiskTrouble;
+use holdfast_replicator::fitness::{Fitness, PLANNED};
 use holdfast_replicator::gather::Gather;
+use holdfast_replicator::handover::{HandOver, Step};
 use holdfast_replicator::memory_log::{self, Unread};
 use holdfast_replicator::pins::Pins;
 use holdfast_replicator::roles::Role;
@@ -98,10 +100,10 @@ pub struct Replica {
     pub out: bool,
     unreadable: bool,
     has_room: bool,
-    unwell_since_ms: Option<u64>,
-    leave_again_ms: u64,
-    agent_away_since_ms: Option<u64>,
-    agent_objects_since_ms: Option<u64>,
+    disk: Option<DiskTrouble>,
+    fitness: Fitness,
+    /// Why and when the node before gave the role to this one.
+    came: Option<(String, u64)>,
     roles_ended: u64,
     pub vip_not_before_ms: u64,
     sync_now: bool,
@@ -186,10 +188,9 @@ impl Replica {
             out: false,
             unreadable: false,
             has_room: true,
-            unwell_since_ms: None,
-            leave_again_ms: 0,
-            agent_away_since_ms: None,
-            agent_objects_since_ms: None,
+            disk: None,
+            fitness: Fitness::default(),
+            came: None,
             roles_ended: 0,
             vip_not_before_ms: 0,
             sync_now: false,
@@ -269,7 +270,7 @@ impl Replica {
                 }
             }
             Event::Agent(facts) => self.agent = facts,
-            Event::HandOver { to } => self.begin_handover(to, "planned", turn.now_ms),
+            Event::HandOver { to } => self.begin_handover(to, PLANNED.into(), turn.now_ms),
             Event::Submit(op, request) => self.submit(op, request, turn),
             Event::Sync {
                 scope,
@@ -299,6 +300,7 @@ impl Replica {
             self.core.history = history(&self.store.meta).unwrap_or(0);
         }
         self.look_at_space();
+        self.look_at_disk(turn.now_ms);
         self.core.eligible = self.is_eligible(turn.now_ms) && self.core.has_settled();
         self.core.tick(turn.now_ms);
         self.sequencer.expire(turn.now_ms);
@@ -329,7 +331,8 @@ impl Replica {
     }
 
     fn submit(&mut self, op: u64, request: Request, turn: &mut Turn<'_>) {
-        let flushing = self.handover.as_ref().is_some_and(|handover| !handover.is_releasing());
+        let mut handover = self.handover.iter();
+        let flushing = handover.any(|handover| handover.step != Step::Releasing);
         match self.role {
             Role::None | Role::Lost { .. } => (request.done)(Err(Failure::NotActive)),
             Role::Promoting { .. } => self.held.push_back((op, request)),

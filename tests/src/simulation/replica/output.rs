@@ -1,7 +1,6 @@
 //! The end of each round: what is handed to the threads and the peers, and who is answered.
 
 use super::{Event, Replica, Turn};
-use holdfast_proto::stream;
 use holdfast_replicator::core::Output;
 use holdfast_replicator::wire::PeerMessage;
 
@@ -150,14 +149,6 @@ impl Replica {
                 self.wakes_at_ms = at;
                 turn.later.push((left * 1000 + 100, Event::Wake));
             }
-        }
-    }
-
-    pub(super) fn handover_message(&self, term: u64, vip_released: bool, reason: &str) -> stream::Handover {
-        stream::Handover {
-            term,
-            vip_released,
-            reason: reason.to_owned(),
         }
     }
 }
