@@ -462,6 +462,49 @@ fn a_role_without_an_agent_goes_where_one_is() {
     assert!(!holds_vip(&lab, active.name()));
 }
 
+/// What a node lacks is on its way to it for ten seconds. Heartbeats that waited behind that would end the lease, and with it the role.
+#[test]
+fn catching_up_over_a_slow_link_costs_no_lease() {
+    let lab = lab(LabOptions {
+        log_mib: 256,
+        ..LabOptions::default()
+    });
+    let active = ready(&lab);
+    let others = lab.others(active.name());
+    let (behind, away) = (others[0].clone(), others[1].clone());
+    behind.kill().unwrap();
+    for file in 0..10 {
+        let content: Vec<u8> = (file..file + 1_200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let written = write_synced(active.mnt().join(format!("large-{file}")), content);
+        written.within(PATIENCE).unwrap().unwrap();
+    }
+    lab.slow_down(40).unwrap();
+    behind.start().unwrap();
+    let is_missing = |most: u64| {
+        let view = lab.status()?;
+        let entry = cluster_status::entry(&view, behind.name());
+        let bytes = entry["lag_bytes"].as_u64().filter(|_| entry["reachable"] == true);
+        Ok(bytes.filter(|bytes| *bytes > most))
+    };
+    wait_for("a node that catches up", PATIENCE, || is_missing(16 << 20)).unwrap();
+    away.kill().unwrap();
+    let mut looks = 0;
+    while is_missing(1 << 20).unwrap_or(Some(0)).is_some() {
+        looks += 1;
+        assert!(looks < 600, "it never catches up\n{}", lab.log_tails(40));
+        pause(Duration::from_millis(100));
+    }
+    assert!(looks > 20, "it took long enough to matter: {looks} looks");
+    assert!(
+        !active.log_tails(400).contains("suspended: no majority"),
+        "{}",
+        lab.log_tails(40)
+    );
+    assert!(holds_vip(&lab, active.name()));
+    let written = write_synced(active.mnt().join("after"), b"after");
+    written.within(PATIENCE).unwrap().unwrap();
+}
+
 #[test]
 fn a_standby_that_was_away_catches_up() {
     let lab = lab(LabOptions::default());

@@ -19,6 +19,8 @@ pub(super) struct Batch {
 
 /// Pieces from this size on are written from where they are; smaller ones are gathered.
 const GATHER_BELOW: usize = 16 << 10;
+/// What is urgent passes what isn't gathered yet.
+const GATHER_MAX: usize = 256 << 10;
 
 impl Batch {
     pub(super) async fn put(
@@ -36,6 +38,9 @@ impl Batch {
                 self.write(stream).await?;
                 stream.write_all(piece).await?;
             }
+        }
+        if self.small.len() >= GATHER_MAX {
+            self.write(stream).await?;
         }
         Ok(())
     }

@@ -1,16 +1,21 @@
-//! The connection to one peer: opened again and again, fed from a bounded queue. What doesn't fit is dropped,
+//! The connection to one peer: opened again and again, fed from two bounded queues. What doesn't fit is dropped,
 //! as a network would; Raft sends again what matters.
+//!
+//! Heartbeats, votes and all else that is small and doesn't follow entries pass those that wait: a node that catches up over a slow
+//! link has tens of MiB on their way to it, behind which no lease would outlast an answer.
 
 use super::frames::Batch;
 use super::reach::Reachable;
 use super::{Local, NetEvent, Remote, ToLoop, greeting};
 use crate::lease::Timing;
 use crate::wire::{self, PeerMessage};
+use raft::eraftpb::MessageType;
 use rustls::pki_types::ServerName;
 use socket2::TcpKeepalive;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +35,13 @@ const QUEUE_BYTES: usize = 48 << 20;
 const QUEUE_MESSAGES: usize = 8192;
 /// Encrypted before the socket gets it: large writes wake the peer less often.
 const WRITE_BYTES: usize = 256 << 10;
+/// Half of it sent wakes whoever writes.
+const UNSENT_MAX: libc::c_int = 512 << 10;
 
 /// The loop's end of it.
 pub(crate) struct Outgoing {
     queue: mpsc::Sender<PeerMessage>,
+    urgent: mpsc::Sender<PeerMessage>,
     bytes: Rc<Cell<usize>>,
     up: Rc<Cell<bool>>,
 }
@@ -41,6 +49,7 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     pub(crate) fn start(remote: Remote, local: Arc<Local>, to_loop: ToLoop) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
+        let (urgent, urgent_messages) = mpsc::channel(QUEUE_MESSAGES);
         let (bytes, up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
         let link = Link {
             remote,
@@ -48,18 +57,30 @@ impl Outgoing {
             local,
             to_loop,
             messages,
+            urgent_messages,
             bytes: bytes.clone(),
             up: up.clone(),
             batch: Batch::default(),
         };
         tokio::task::spawn_local(link.run());
-        Self { queue, bytes, up }
+        Self {
+            queue,
+            urgent,
+            bytes,
+            up,
+        }
     }
 
     /// False: dropped.
     pub(crate) fn send(&self, message: PeerMessage) -> bool {
+        if !self.up.get() {
+            return false;
+        }
+        if is_urgent(&message) {
+            return self.urgent.try_send(message).is_ok();
+        }
         let size = size(&message);
-        if !self.up.get() || self.bytes.get() + size > QUEUE_BYTES {
+        if self.bytes.get() + size > QUEUE_BYTES {
             return false;
         }
         let sent = self.queue.try_send(message).is_ok();
@@ -67,6 +88,16 @@ impl Outgoing {
             self.bytes.set(self.bytes.get() + size);
         }
         sent
+    }
+}
+
+/// Means the same, whatever entries of this node come before or after it. A follower that is asked for a sync is to have what the
+/// sync is for; and commits are told behind the entries that they commit.
+fn is_urgent(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(raft) => raft.message.msg_type != MessageType::MsgAppend,
+        PeerMessage::Received(_) | PeerMessage::State(_) | PeerMessage::Handover(_) => true,
+        PeerMessage::CheckPart(_) | PeerMessage::SyncNow => false,
     }
 }
 
@@ -90,7 +121,28 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
     // The other end of a connection only listens: without probes it would wait for a machine that lost its power for ever.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_EVERY).with_interval(PROBE_EVERY))?;
-    socket.set_tcp_user_timeout(Some(SILENT_MAX))
+    socket.set_tcp_user_timeout(Some(SILENT_MAX))?;
+    keep_unsent_short(stream)
+}
+
+/// What the kernel has taken and not sent can't be passed any more; what is on its way isn't limited.
+fn keep_unsent_short(stream: &TcpStream) -> io::Result<()> {
+    let bytes: libc::c_int = UNSENT_MAX;
+    // SAFETY: the descriptor is open as long as `stream` is borrowed, and the kernel reads an int of the length that it is told.
+    let failed = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 struct Link {
@@ -99,6 +151,7 @@ struct Link {
     local: Arc<Local>,
     to_loop: ToLoop,
     messages: mpsc::Receiver<PeerMessage>,
+    urgent_messages: mpsc::Receiver<PeerMessage>,
     bytes: Rc<Cell<usize>>,
     up: Rc<Cell<bool>>,
     batch: Batch,
@@ -127,7 +180,7 @@ impl Link {
                 Err(_) => format!("no answer within {} s", greeting::LONGEST.as_secs()),
             };
             // What was meant for the connection that broke is stale.
-            while self.messages.try_recv().is_ok() {}
+            while self.next().is_some() {}
             self.batch = Batch::default();
             self.bytes.set(0);
             if self
@@ -192,10 +245,7 @@ impl Link {
         let mut reach = self.reach.clone();
         loop {
             tokio::select! {
-                message = self.messages.recv() => match message {
-                    Some(message) => self.write(&mut write, message).await?,
-                    None => return Ok(()),
-                },
+                biased;
                 () = reach.moved(self.remote.id, place) => {
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "its address was changed"));
                 }
@@ -204,18 +254,35 @@ impl Link {
                     ended?;
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection"));
                 }
+                message = self.urgent_messages.recv() => match message {
+                    Some(message) => self.write(&mut write, message).await?,
+                    None => return Ok(()),
+                },
+                message = self.messages.recv() => match message {
+                    Some(message) => self.write(&mut write, message).await?,
+                    None => return Ok(()),
+                },
             }
         }
+    }
+
+    fn next(&mut self) -> Option<PeerMessage> {
+        self.urgent_messages
+            .try_recv()
+            .or_else(|_| self.messages.try_recv())
+            .ok()
     }
 
     /// Writes all that is queued, then flushes once.
     async fn write(&mut self, stream: &mut (impl AsyncWrite + Unpin), first: PeerMessage) -> io::Result<()> {
         let mut next = Some(first);
         while let Some(message) = next {
-            self.bytes.set(self.bytes.get().saturating_sub(size(&message)));
+            if !is_urgent(&message) {
+                self.bytes.set(self.bytes.get().saturating_sub(size(&message)));
+            }
             let (frame, payload) = wire::encode(&message);
             self.batch.put(stream, &frame, &payload).await?;
-            next = self.messages.try_recv().ok();
+            next = self.next();
         }
         self.batch.flush(stream).await
     }

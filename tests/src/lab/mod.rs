@@ -174,6 +174,12 @@ impl Lab {
         self.note_cut(node)
     }
 
+    /// All nodes send at this rate only, for the rest of the lab's life.
+    pub fn slow_down(&self, mbit: u32) -> Result<()> {
+        let mut nodes = self.nodes.iter();
+        nodes.try_for_each(|node| net::slow_down(&self.state.id, node.name(), mbit))
+    }
+
     /// Takes the cables of several nodes out at the same moment.
     pub fn cut_together(&self, nodes: &[String]) -> Result<()> {
         net::cut_together(&self.state.id, nodes)?;

@@ -78,6 +78,16 @@ pub fn cut(id: &LabId, machine: &str) -> Result<()> {
     ))
 }
 
+/// What a machine sends leaves it at this rate from here on, as long as its network lives.
+pub fn slow_down(id: &LabId, machine: &str, mbit: u32) -> Result<()> {
+    let mut shape = Command::new("tc");
+    shape.args(["qdisc", "replace", "dev", INTERFACE, "root", "tbf", "rate"]);
+    shape.args([&format!("{mbit}mbit"), "burst", "128kb", "latency", "200ms"]);
+    Netns::named(id.namespace(machine)).enter(&mut shape)?;
+    run_ok(&mut shape, COMMAND_LIMIT).context("this kernel can't shape what is sent (needs CONFIG_NET_SCH_TBF)")?;
+    Ok(())
+}
+
 /// Takes several machines' cables out in one step.
 pub fn cut_together(id: &LabId, machines: &[String]) -> Result<()> {
     let lines: String = machines
