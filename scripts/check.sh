@@ -9,6 +9,10 @@ cargo fmt --check
 cargo fmt --check --manifest-path fuzz/Cargo.toml
 echo "check: lints"
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
+echo "check: deliberate bugs"
+for patch in tests/mutations/*.patch; do
+    git apply --check "$patch" || { echo "check: $patch no longer fits what it breaks: make it anew"; exit 1; }
+done
 if command -v cargo-deny >/dev/null; then
     echo "check: licences, advisories, bans"
     cargo deny --locked check

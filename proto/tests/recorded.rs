@@ -149,7 +149,51 @@ fn kind<M: Message + Default + PartialEq + 'static>(name: &'static str, message:
     }
 }
 
-/// All that crosses from node to node, and from daemon to agent.
+fn cluster() -> control::ClusterStatus {
+    control::ClusterStatus {
+        cluster: "pbx".into(),
+        cluster_id: "id".into(),
+        term: 1,
+        active: "n1".into(),
+        why: "why".into(),
+        vip: "10.0.0.9/24".into(),
+        nodes: vec![control::PeerView {
+            status: Some(status()),
+            last_heard_unix_ms: 2,
+            reachable: true,
+            address: "10.0.0.1".into(),
+            removed: true,
+        }],
+        asked: "n1".into(),
+        needs_agent: true,
+    }
+}
+
+fn check(event: control::check_event::Event) -> control::CheckEvent {
+    control::CheckEvent { event: Some(event) }
+}
+
+fn classes() -> control::Classes {
+    control::Classes {
+        mount_path: "/mnt".into(),
+        given: vec![control::GivenClass {
+            path: "recordings".into(),
+            class: "recordings".into(),
+            by_hand: true,
+            since_unix_ms: 1,
+            inode: 2,
+        }],
+        configured: vec![control::ConfiguredClass {
+            path: "logs".into(),
+            class: "logs".into(),
+            is: "default".into(),
+        }],
+        active: "n1".into(),
+        asked: "n2".into(),
+    }
+}
+
+/// All that crosses from node to node, from daemon to agent, and from a daemon to the command, which may be a node's of another version.
 fn kinds() -> Vec<Kind> {
     vec![
         kind("node-status-request", control::NodeStatusRequest {}),
@@ -164,6 +208,57 @@ fn kinds() -> Vec<Kind> {
                 ..control::NodeStatus::default()
             },
         ),
+        kind(
+            "agent-report-gives-up",
+            control::AgentReport {
+                gives_up: true,
+                last_resort: true,
+                ..control::AgentReport::default()
+            },
+        ),
+        kind("cluster-status-request", control::ClusterStatusRequest {}),
+        kind("cluster-status", cluster()),
+        kind(
+            "check-progress",
+            check(control::check_event::Event::Progress(control::CheckProgress {
+                bytes: 1,
+                bytes_total: 2,
+                keys: 3,
+            })),
+        ),
+        kind(
+            "check-difference",
+            check(control::check_event::Event::Difference(control::CheckDifference {
+                what: "what".into(),
+                path: "path".into(),
+                groups: vec!["n1+n3".into(), "n2".into()],
+                odd_one_out: "n2".into(),
+                mended: "mended".into(),
+            })),
+        ),
+        kind(
+            "check-verdict",
+            check(control::check_event::Event::Verdict(control::CheckVerdict {
+                same: true,
+                at_index: 1,
+                bytes: 2,
+                keys: 3,
+                differences: 4,
+                mended: 5,
+                not_checked: vec!["n3: why".into()],
+            })),
+        ),
+        kind("scrub-request", control::ScrubRequest {}),
+        kind(
+            "scrub-event",
+            control::ScrubEvent {
+                scrub: Some(scrub()),
+                damaged: vec!["damaged".into()],
+                done: true,
+            },
+        ),
+        kind("list-classes-request", control::ListClassesRequest {}),
+        kind("classes", classes()),
         kind("configuration-request", control::ConfigurationRequest {}),
         kind(
             "configuration",
