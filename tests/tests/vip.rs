@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fs;
+
 use common::{PATIENCE, holds_vip, lab, ready, seconds};
 use holdfast_tests::clock::{now, wait_for};
 use holdfast_tests::lab::{Lab, LabOptions, Node};
@@ -27,6 +29,51 @@ fn wait_held(lab: &Lab, node: &Node) {
         Ok(holds_vip(lab, node.name()).then_some(()))
     });
     held.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log_tails(20)));
+}
+
+/// Gives each node a second interface for the address alone, whose other end is in the same machine, and starts all anew with that.
+fn with_an_interface_for_the_address(lab: &Lab) {
+    for node in lab.nodes() {
+        node.kill().unwrap();
+        let add = ["ip", "link", "add", "pbx0", "type", "veth", "peer", "name", "far0"];
+        for words in [
+            &add[..],
+            &["ip", "link", "set", "pbx0", "up"],
+            &["ip", "link", "set", "far0", "up"],
+        ] {
+            let done = lab.exec(node.name(), words).unwrap();
+            assert!(done.status.success(), "{done:?}");
+        }
+        let file = node.dir().join("holdfast.toml");
+        let mut text: toml::Table = fs::read_to_string(&file).unwrap().parse().unwrap();
+        let vip = text["vip"].as_table_mut().unwrap();
+        vip.insert("interface".into(), "pbx0".into());
+        fs::write(file, text.to_string()).unwrap();
+    }
+    for node in lab.nodes() {
+        node.start().unwrap();
+    }
+}
+
+/// The nodes still reach each other: only who calls the PBX doesn't.
+#[test]
+fn a_role_leaves_a_node_whose_interface_for_the_address_has_lost_its_link() {
+    let lab = lab(LabOptions::default());
+    ready(&lab);
+    with_an_interface_for_the_address(&lab);
+    let active = ready(&lab);
+    wait_held(&lab, &active);
+    let unplugged = lab.exec(active.name(), &["ip", "link", "set", "far0", "down"]).unwrap();
+    assert!(unplugged.status.success(), "{unplugged:?}");
+    let next = lab.wait_active_other_than(active.name(), seconds(30)).unwrap();
+    wait_held(&lab, lab.node(&next));
+    assert!(!holds_vip(&lab, active.name()));
+    let status = lab.exec(active.name(), &["holdfast", "status"]).unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(
+        status.contains("interface pbx0, on which the virtual address belongs, has no link"),
+        "{status}"
+    );
 }
 
 fn expires_and_leaves_the_routes(signal: Signal) {

@@ -274,6 +274,7 @@ async fn seen(netlink: &Netlink, present: bool) -> AddressEvent {
     let interface = netlink.find_interface().await;
     AddressEvent::Read {
         present,
+        has_link: interface.as_ref().is_ok_and(|found| found.has_link),
         interface: interface.map(|found| found.name).map_err(|error| error.sentence()),
     }
 }

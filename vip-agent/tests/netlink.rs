@@ -169,7 +169,11 @@ fn what_a_crash_left_behind_is_cleared() {
 #[test]
 fn the_interface_is_found_by_its_static_address_or_by_name() {
     in_namespace(|| async {
-        assert_eq!(open(VIP, 24).find_interface().await.expect("found").name, "v0");
+        let found = open(VIP, 24).find_interface().await.expect("found");
+        assert!(found.name == "v0" && found.has_link, "{found:?}");
+        ip("link set v1 down").await;
+        let cut = open(VIP, 24).find_interface().await.expect("found");
+        assert!(cut.name == "v0" && !cut.has_link, "{cut:?}");
         let error = open("192.0.2.9", 24)
             .find_interface()
             .await

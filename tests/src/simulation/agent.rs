@@ -208,5 +208,6 @@ fn read(around: &Around<'_>) -> AddressEvent {
     AddressEvent::Read {
         present: around.kernel.holds(around.now_us),
         interface: Ok("eth0".to_owned()),
+        has_link: true,
     }
 }

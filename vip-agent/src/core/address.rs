@@ -30,6 +30,8 @@ pub enum AddressEvent {
     Read {
         present: bool,
         interface: Result<String, String>,
+        /// Somebody may be reached by it.
+        has_link: bool,
     },
     /// Asked whether another machine has the address; `other`: the one that has said so since the question before.
     Asked {
@@ -100,6 +102,7 @@ pub struct Address {
     source_at: Option<BootMs>,
     interface: Option<String>,
     no_interface: Option<String>,
+    no_link: Option<String>,
 }
 
 impl Address {
@@ -122,6 +125,7 @@ impl Address {
             source_at: None,
             interface: None,
             no_interface: None,
+            no_link: None,
         }
     }
 
@@ -148,7 +152,12 @@ impl Address {
     }
 
     pub fn trouble(&self) -> Option<&str> {
-        self.no_interface.as_deref()
+        self.no_interface.as_deref().or(self.no_link.as_deref())
+    }
+
+    /// Nobody reaches it here: it isn't set, or what it is set on leads nowhere.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.no_link.is_some() || (self.no_interface.is_some() && !self.held())
     }
 
     pub fn renew_min_lease(&self) -> Duration {
@@ -158,8 +167,13 @@ impl Address {
     pub fn hear(&mut self, now: Now, event: AddressEvent, lease_left: Duration, notices: &mut Notices) {
         match event {
             AddressEvent::Renewed { asked } => self.hear_renewed(now, asked, lease_left),
-            AddressEvent::Read { present, interface } => {
+            AddressEvent::Read {
+                present,
+                interface,
+                has_link,
+            } => {
                 self.hear_read(now, present, notices);
+                self.no_link = interface.as_ref().ok().filter(|_| !has_link).map(no_link);
                 match interface {
                     Ok(name) => (self.interface, self.no_interface) = (Some(name), None),
                     Err(why) => (self.interface, self.no_interface) = (None, Some(why)),
@@ -364,6 +378,10 @@ impl Address {
     fn idle(&self, now: BootMs) -> bool {
         due(self.acted_at, RETRY, now)
     }
+}
+
+fn no_link(interface: &String) -> String {
+    format!("interface {interface}, on which the virtual address belongs, has no link")
 }
 
 fn due(last: Option<BootMs>, every: Duration, now: BootMs) -> bool {

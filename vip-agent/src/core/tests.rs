@@ -303,6 +303,7 @@ fn a_unit_started_by_somebody_on_a_standby_is_killed_and_reported() {
     world.step(Event::Address(AddressEvent::Read {
         present: true,
         interface: Ok("eth0".to_owned()),
+        has_link: true,
     }));
     world.pass(6000);
     assert_eq!(world.running, [false]);
@@ -325,6 +326,26 @@ fn an_unwell_unit_is_restarted_once_and_then_makes_the_node_ineligible() {
     world.pass_leased(Role::Active, 7, 1000);
     assert_eq!(world.state(0), "healthy");
     assert!(world.core.not_eligible_because(at(world.now)).is_empty());
+}
+
+/// The cable of the network that the PBX serves, where the nodes speak to each other over another one.
+#[test]
+fn an_address_whose_interface_has_no_link_is_given_up() {
+    let mut world = active(1);
+    assert!(!world.core.gives_up());
+    world.has_link = false;
+    world.pass_leased(Role::Active, 7, 1000);
+    assert!(world.core.gives_up());
+    let reasons = world.core.not_eligible_because(at(world.now));
+    assert!(
+        reasons[0].contains("eth0") && reasons[0].contains("no link"),
+        "{reasons:?}"
+    );
+    assert!(world.core.vip_held(), "it is somebody else's to take it away");
+    world.has_link = true;
+    world.pass_leased(Role::Active, 7, 1000);
+    assert!(!world.core.gives_up());
+    assert_eq!(world.core.not_eligible_because(at(world.now)), [""; 0]);
 }
 
 /// Nobody could take the role, and an operator has mended what was in the way.

@@ -25,6 +25,7 @@ pub(super) struct World {
     pub(super) other: (u64, u64),
     /// The first question about another owner in this role, since the address was last here.
     asking_since: Option<u64>,
+    pub(super) has_link: bool,
     /// Everything done since last taken, in order.
     pub(super) done: Vec<Duty>,
     pending: BTreeMap<(u64, usize, u64), Verb>,
@@ -63,6 +64,7 @@ impl World {
             unit_takes: 30,
             other: (0, 0),
             asking_since: None,
+            has_link: true,
             done: Vec::new(),
             pending: BTreeMap::new(),
         }
@@ -192,6 +194,7 @@ impl World {
         AddressEvent::Read {
             present: self.address_until.is_some(),
             interface: Ok("eth0".to_owned()),
+            has_link: self.has_link,
         }
     }
 

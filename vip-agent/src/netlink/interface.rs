@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
 use super::address::address_of;
 use super::{Netlink, list};
@@ -14,6 +14,8 @@ pub struct Interface {
     pub name: String,
     /// Absent: not Ethernet.
     pub mac: Option<[u8; 6]>,
+    /// It is up, and so is what it is connected to, as far as its driver knows.
+    pub has_link: bool,
 }
 
 impl Netlink {
@@ -49,6 +51,7 @@ fn interface_of(link: &LinkMessage) -> Interface {
         index: link.header.index,
         name: String::new(),
         mac: None,
+        has_link: link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
     };
     for attribute in &link.attributes {
         match attribute {
