@@ -16,6 +16,8 @@ const AGENT_OBJECTS: &str = "its PBX or its address doesn't come up";
 /// Twice what an active node lets gather. A slower disk may leave as much as the log holds, and all of it would have to be applied
 /// before anything is served.
 pub const UNAPPLIED_MAX: u64 = 128 << 20;
+/// A node whose daemon or agent is started anew is eligible again by then.
+const LAST_RESORT_AFTER_MS: u64 = 5_000;
 /// By then the others' states say whether their disks are in the same trouble.
 const LEAVE_AFTER_MS: u64 = 1_000;
 /// A role that came here from a slow disk doesn't go on for a slow disk before that.
@@ -76,10 +78,9 @@ impl Sight<'_> {
         self.could_serve() && self.is_at_its_best()
     }
 
-    /// Whether this node, once elected, takes the role: also with a disk in trouble, other data than the others, much to apply or a PBX
-    /// that failed here, if nobody better is there, and with a full disk, for what makes room is done through the mount.
-    pub fn may_serve(&self, somebody_else_could: impl FnOnce() -> bool) -> bool {
-        self.could_serve() && (self.is_at_its_best() || !somebody_else_could())
+    /// Only that its PBX failed here before stands against this node's agent.
+    fn is_last_resort(&self) -> bool {
+        self.agent.is_some_and(|agent| !agent.eligible && agent.last_resort)
     }
 
     /// A role that came here because the PBX didn't come up there, and it doesn't here either: what is wrong may be wrong on all of them,
@@ -102,6 +103,8 @@ pub struct Fitness {
     agent_away_since_ms: Option<u64>,
     agent_objects_since_ms: Option<u64>,
     unwell_since_ms: Option<u64>,
+    /// Elected, and no eligible node is there.
+    alone_since_ms: Option<u64>,
     /// Not before does this node give the role away again by itself.
     leave_again_ms: u64,
 }
@@ -125,6 +128,14 @@ impl Fitness {
         found.or_else(mending)
     }
 
+    /// Whether this node, once elected, takes the role: also with a disk in trouble, other data than the others or much to apply, if
+    /// nobody better is there, and with a full disk, for what makes room is done through the mount; where its PBX failed, when nobody
+    /// better has come for a while.
+    pub fn may_serve(&self, sight: &Sight<'_>, somebody_else_could: impl FnOnce() -> bool) -> bool {
+        let waits = sight.is_last_resort() && !lasts(self.alone_since_ms, LAST_RESORT_AFTER_MS, sight.now_ms);
+        sight.could_serve() && !waits && (sight.is_at_its_best() || !somebody_else_could())
+    }
+
     /// A planned switch didn't come about.
     pub fn stays(&mut self, now_ms: u64) {
         self.leave_again_ms = now_ms + LEAVE_AGAIN_MS;
@@ -133,6 +144,8 @@ impl Fitness {
     /// At each tick: whether a leader that may not serve gives that to a standby that may. `is_leaving`: it does already.
     pub fn leaves(&mut self, sight: &Sight<'_>, others: &Others, is_leaving: bool) -> Option<Leave> {
         self.look_at_agent(sight);
+        let alone = others.are_led && others.best_standby.is_none();
+        self.alone_since_ms = alone.then(|| self.alone_since_ms.unwrap_or(sight.now_ms));
         if !matches!(sight.role, Role::Active { .. }) {
             self.unwell_since_ms = None;
         }
@@ -341,14 +354,30 @@ mod tests {
             last_resort: true,
             ..agent()
         };
-        let seen = sight(&failed, 0);
-        assert!(!seen.is_eligible());
-        assert!(seen.may_serve(|| false) && !seen.may_serve(|| true));
         let stopping = AgentFacts {
             last_resort: false,
-            ..failed
+            ..failed.clone()
         };
-        assert!(!sight(&stopping, 0).may_serve(|| false));
+        let nobody = Others {
+            best_standby: None,
+            ..OTHERS
+        };
+        let mut fitness = Fitness::default();
+        let mut looks = |agent: &AgentFacts, now_ms, others| {
+            let seen = Sight {
+                role: Role::None,
+                ..sight(agent, now_ms)
+            };
+            assert!(!seen.is_eligible());
+            let _left = fitness.leaves(&seen, &others, false);
+            fitness.may_serve(&seen, || others.best_standby.is_some())
+        };
+        assert!(!looks(&failed, 1_000, nobody), "somebody may only be starting");
+        assert!(!looks(&failed, 5_900, nobody));
+        assert!(!looks(&stopping, 6_000, nobody));
+        assert!(looks(&failed, 6_000, nobody));
+        assert!(!looks(&failed, 6_100, OTHERS));
+        assert!(!looks(&failed, 6_200, nobody), "the waiting begins anew");
     }
 
     #[test]

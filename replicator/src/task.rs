@@ -277,9 +277,15 @@ impl Task {
             self.state.space = space;
             self.core.store_free = space.above(self.settings.reserve);
             self.core.store_spare = space.above(spare_from(self.settings.reserve));
-            self.state.room = self.core.least_room(self.core.store_free, |state| state.store_free);
+            let own = |free| (free, self.store.applied());
+            self.state.room = self
+                .core
+                .least_room(own(self.core.store_free), |state| state.store_free);
             self.sequencer.full = self.state.room == 0;
-            self.sequencer.spent = self.core.least_room(self.core.store_spare, |state| state.store_spare) == 0;
+            self.sequencer.spent = self
+                .core
+                .least_room(own(self.core.store_spare), |state| state.store_spare)
+                == 0;
         }
     }
 

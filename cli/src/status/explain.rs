@@ -259,8 +259,18 @@ fn of_duties(cluster: &Cluster<'_>, node: &Node<'_>, findings: &mut Vec<Finding>
         } else {
             why
         };
-        let advice = "It replicates all the same. Mend what is named, and it is eligible again by itself.";
-        findings.push(serious(format!("{name} may not become active: {why}"), advice));
+        let (what, advice) = if node.role == Role::Active {
+            (
+                format!("{name} is active, but would not be chosen now: {why}"),
+                "The role goes to another node if that one can do better. Mend what is named.",
+            )
+        } else {
+            (
+                format!("{name} may not become active: {why}"),
+                "It replicates all the same. Mend what is named, and it is eligible again by itself.",
+            )
+        };
+        findings.push(serious(what, advice));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Core, HERE_MS, Peer};
 use crate::memory_log::OldEntries;
 use holdfast_proto::stream::NodeState;
+use holdfast_storage::types::LogIndex;
 
 /// Why a node can't take the role over now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Unfit {
     /// It says so itself.
     NotEligible,
     Forgetful,
+    /// This leader's log no longer has what it lacks: it gets a copy, from whoever is active.
+    LeftBehind,
     /// So many bytes of the log are on their way to it.
     Behind(u64),
 }
@@ -25,6 +28,7 @@ impl<O: OldEntries> Core<O> {
             _ if odd_one_out == Some(id) => Err(Unfit::Differs),
             state if !state.eligible => Err(Unfit::NotEligible),
             state if state.forgetful => Err(Unfit::Forgetful),
+            _ if self.left_behind().contains(&id) => Err(Unfit::LeftBehind),
             _ if !self.is_up_to_date(id) => Err(Unfit::Behind(self.behind(id))),
             _ => Ok(()),
         }
@@ -49,11 +53,12 @@ impl<O: OldEntries> Core<O> {
             .all(|id| says(id).is_some_and(|state| state.eligible))
     }
 
-    /// Bytes that this node, of which `own` are free, and the better standby can still take, besides what they have yet to apply.
-    pub fn least_room(&self, own: u64, free: impl Fn(&NodeState) -> u64) -> u64 {
+    /// Bytes that this node, with what is free here and the last entry applied, and the better standby can still take, besides what they
+    /// have yet to apply.
+    pub fn least_room(&self, (own, applied): (u64, LogIndex), free: impl Fn(&NodeState) -> u64) -> u64 {
         let states = self.peers.values().filter_map(|peer| peer.state);
         let standby = states.map(|state| self.room(free(&state), state.applied)).max();
-        standby.unwrap_or(u64::MAX).min(self.room(own, self.applied))
+        standby.unwrap_or(u64::MAX).min(self.room(own, applied.0))
     }
 }
 

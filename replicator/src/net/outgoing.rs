@@ -61,6 +61,7 @@ impl Outgoing {
             bytes: bytes.clone(),
             up: up.clone(),
             batch: Batch::default(),
+            term: 0,
         };
         tokio::task::spawn_local(link.run());
         Self {
@@ -155,6 +156,8 @@ struct Link {
     bytes: Rc<Cell<usize>>,
     up: Rc<Cell<bool>>,
     batch: Batch,
+    /// Of the messages sent to it, the latest.
+    term: u64,
 }
 
 impl Link {
@@ -273,6 +276,21 @@ impl Link {
             .ok()
     }
 
+    /// Entries of a term that is over: the peer has heard of a later one, and would refuse them.
+    fn is_stale(&mut self, message: &PeerMessage) -> bool {
+        let PeerMessage::Raft(raft) = message else { return false };
+        let message = &raft.message;
+        match message.msg_type {
+            // Of a term that nobody has begun.
+            MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse => false,
+            MessageType::MsgAppend => message.term < self.term,
+            _ => {
+                self.term = self.term.max(message.term);
+                false
+            }
+        }
+    }
+
     /// Writes all that is queued, then flushes once.
     async fn write(&mut self, stream: &mut (impl AsyncWrite + Unpin), first: PeerMessage) -> io::Result<()> {
         let mut next = Some(first);
@@ -280,8 +298,10 @@ impl Link {
             if !is_urgent(&message) {
                 self.bytes.set(self.bytes.get().saturating_sub(size(&message)));
             }
-            let (frame, payload) = wire::encode(&message);
-            self.batch.put(stream, &frame, &payload).await?;
+            if !self.is_stale(&message) {
+                let (frame, payload) = wire::encode(&message);
+                self.batch.put(stream, &frame, &payload).await?;
+            }
             next = self.next();
         }
         self.batch.flush(stream).await

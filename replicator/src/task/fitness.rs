@@ -41,7 +41,8 @@ impl Task {
     }
 
     pub(super) fn may_serve(&self, now: u64) -> bool {
-        self.sight(now).may_serve(|| self.best_standby(now).is_some())
+        let somebody_else_could = || self.best_standby(now).is_some();
+        self.state.fitness.may_serve(&self.sight(now), somebody_else_could)
     }
 
     pub(super) fn best_standby(&self, now: u64) -> Option<u64> {

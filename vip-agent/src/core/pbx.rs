@@ -3,7 +3,7 @@
 //! Never flap: a unit that turns unwell on the active node is restarted in place once a role (the right to a restart
 //! comes back after ten healthy minutes). If that doesn't help it is left as it is, still looked at, and this node is
 //! not eligible, with the reason, for ten minutes or until the unit is seen healthy again (unless its file system had died
-//! under it); as a standby it still serves where nobody else can. If it doesn't run at all the daemon gives the role to a node that may do better, if there is one; where there is none
+//! under it); as a standby it still serves if it is elected and nobody else can. If it doesn't run at all the daemon gives the role to a node that may do better, if there is one; where there is none
 //! it is tried again after those ten minutes. Units after a failed one are not started.
 
 use std::time::Duration;
@@ -404,7 +404,7 @@ fn ineligible(unit: &Track, now: BootMs, idle: bool) -> Option<String> {
     if let Some(until) = unit.sick_until.filter(|until| now < *until) {
         let left = until.since(now).as_secs();
         return Some(format!(
-            "unit {name} failed here when this node was active; considered again in {left} s, and before that only if no other node can serve"
+            "unit {name} failed here when this node was active; considered again in {left} s"
         ));
     }
     match unit.state {

@@ -27,8 +27,8 @@ impl Replica {
     }
 
     pub(super) fn may_serve(&self, now_ms: u64) -> bool {
-        self.sight(now_ms)
-            .may_serve(|| self.core.best_standby(now_ms, None).is_some())
+        let somebody_else_could = || self.core.best_standby(now_ms, None).is_some();
+        self.fitness.may_serve(&self.sight(now_ms), somebody_else_could)
     }
 
     pub(super) fn look_at_space(&mut self) {
@@ -36,8 +36,15 @@ impl Replica {
         self.core.store_free = space.above(self.threads.log_total());
         self.core.store_spare = space.above(spare_from(self.threads.log_total()));
         self.has_room = self.core.store_free > 0;
-        self.sequencer.full = self.core.least_room(self.core.store_free, |state| state.store_free) == 0;
-        self.sequencer.spent = self.core.least_room(self.core.store_spare, |state| state.store_spare) == 0;
+        let own = |free| (free, self.store.applied());
+        self.sequencer.full = self
+            .core
+            .least_room(own(self.core.store_free), |state| state.store_free)
+            == 0;
+        self.sequencer.spent = self
+            .core
+            .least_room(own(self.core.store_spare), |state| state.store_spare)
+            == 0;
     }
 
     pub(super) fn look_at_disk(&mut self, now_ms: u64) {
