@@ -259,10 +259,17 @@ fn of_duties(cluster: &Cluster<'_>, node: &Node<'_>, findings: &mut Vec<Finding>
         } else {
             why
         };
-        let (what, advice) = if node.role == Role::Active {
+        let has_a_role = matches!(
+            node.role,
+            Role::Promoting | Role::Active | Role::Suspended | Role::Handover
+        );
+        let (what, advice) = if has_a_role {
             (
-                format!("{name} is active, but would not be chosen now: {why}"),
-                "The role goes to another node if that one can do better. Mend what is named.",
+                format!(
+                    "{name} is {}, but would not be chosen now: {why}",
+                    words::role(node.role)
+                ),
+                "Mend what is named: until then the others come first.",
             )
         } else {
             (

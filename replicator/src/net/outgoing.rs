@@ -276,7 +276,7 @@ impl Link {
             .ok()
     }
 
-    /// Entries of a term that is over: the peer has heard of a later one, and would refuse them.
+    /// Entries of a term that is over. The peer has heard of a later one and refuses them, or else they count as lost on the way.
     fn is_stale(&mut self, message: &PeerMessage) -> bool {
         let PeerMessage::Raft(raft) = message else { return false };
         let message = &raft.message;

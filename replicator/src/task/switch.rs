@@ -74,7 +74,7 @@ impl Task {
             )),
             Err(Unfit::Forgetful) => Err(format!("{name} is still catching up after a crash")),
             Err(Unfit::LeftBehind) => Err(format!(
-                "{name} was away for longer than the log reaches back and gets a copy: nothing was changed. `holdfast status` shows when it has all"
+                "{name} needs a copy first, for the log has no longer what it lacks: nothing was changed. `holdfast status` shows when it has all"
             )),
             Err(Unfit::Behind(bytes)) => Err(format!(
                 "{name} is still catching up: {:.0} MiB of the log are on their way to it. Nothing was changed; `holdfast status` shows when it \

@@ -102,7 +102,6 @@ pub struct Address {
     source_at: Option<BootMs>,
     interface: Option<String>,
     no_interface: Option<String>,
-    no_link: Option<String>,
 }
 
 impl Address {
@@ -125,7 +124,6 @@ impl Address {
             source_at: None,
             interface: None,
             no_interface: None,
-            no_link: None,
         }
     }
 
@@ -152,12 +150,7 @@ impl Address {
     }
 
     pub fn trouble(&self) -> Option<&str> {
-        self.no_interface.as_deref().or(self.no_link.as_deref())
-    }
-
-    /// Nobody reaches it here: it isn't set, or what it is set on leads nowhere.
-    pub fn is_out_of_reach(&self) -> bool {
-        self.no_link.is_some() || (self.no_interface.is_some() && !self.held())
+        self.no_interface.as_deref()
     }
 
     pub fn renew_min_lease(&self) -> Duration {
@@ -173,7 +166,10 @@ impl Address {
                 has_link,
             } => {
                 self.hear_read(now, present, notices);
-                self.no_link = interface.as_ref().ok().filter(|_| !has_link).map(no_link);
+                match &interface {
+                    Ok(name) if !has_link => notices.go_on("vip-link", no_link(now, name), now.unix),
+                    _ => notices.clear("vip-link"),
+                }
                 match interface {
                     Ok(name) => (self.interface, self.no_interface) = (Some(name), None),
                     Err(why) => (self.interface, self.no_interface) = (None, Some(why)),
@@ -380,8 +376,11 @@ impl Address {
     }
 }
 
-fn no_link(interface: &String) -> String {
-    format!("interface {interface}, on which the virtual address belongs, has no link")
+/// No reason to move: a switch that fails takes the link from all three, and gives it back to one after the other.
+fn no_link(now: Now, interface: &str) -> Notice {
+    let what = format!("interface {interface}, on which the virtual address belongs, has no link");
+    let advice = "look at its cable and its switch port; the role doesn't move for it by itself: `holdfast switchover` if callers don't reach the PBX here";
+    notice(now, what, advice, true)
 }
 
 fn due(last: Option<BootMs>, every: Duration, now: BootMs) -> bool {

@@ -280,10 +280,9 @@ impl Core {
 
     /// On an active node: nothing that this agent did has brought a unit, or the address, up. Another node may do better.
     pub fn gives_up(&self) -> bool {
+        let in_trouble = |address: &Address| address.trouble().is_some() && !address.held();
         let is_active = self.facts.as_ref().is_some_and(|facts| facts.role == Role::Active);
-        is_active
-            && !self.shutdown
-            && (self.pbx.has_given_up() || self.address.as_ref().is_some_and(Address::is_out_of_reach))
+        is_active && !self.shutdown && (self.pbx.has_given_up() || self.address.as_ref().is_some_and(in_trouble))
     }
 
     pub fn notices(&self) -> Vec<Notice> {
