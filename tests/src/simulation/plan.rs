@@ -146,31 +146,26 @@ impl Plan {
 /// In some runs, beside all else: drawn apart, so that the others are what they were without.
 fn harm_logs(seed: u64, ends_us: u64, faults: &mut Vec<Fault>) {
     let mut random = Random::of(seed, 2);
-    if !random.chance(400) {
-        return;
+    if random.chance(400) {
+        let kind = |random: &mut Random| random.one_of(&[Kind::LogWriteLost, Kind::LogRots]);
+        add(&mut random, 6, ends_us, kind, faults);
     }
-    for _ in 0..random.between(1, 6) {
-        faults.push(Fault {
-            number: faults.len() as u32,
-            at_us: random.between(SECOND, ends_us),
-            kind: random.one_of(&[Kind::LogWriteLost, Kind::LogRots]),
-            seed: random.next(),
-        });
-    }
-    faults.sort_by_key(|fault| fault.at_us);
 }
 
 /// The same for the PBX.
 fn break_pbx(seed: u64, ends_us: u64, faults: &mut Vec<Fault>) {
     let mut random = Random::of(seed, 3);
-    if !random.chance(300) {
-        return;
+    if random.chance(300) {
+        add(&mut random, 5, ends_us, |_| Kind::PbxFails, faults);
     }
-    for _ in 0..random.between(1, 5) {
+}
+
+fn add(random: &mut Random, below: u64, ends_us: u64, kind: impl Fn(&mut Random) -> Kind, faults: &mut Vec<Fault>) {
+    for _ in 0..random.between(1, below) {
         faults.push(Fault {
             number: faults.len() as u32,
             at_us: random.between(SECOND, ends_us),
-            kind: Kind::PbxFails,
+            kind: kind(random),
             seed: random.next(),
         });
     }
